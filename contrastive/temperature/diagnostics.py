@@ -1,0 +1,198 @@
+"""What a temperature does to a batch: the distribution of similarities and of the gradient."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from contrastive.losses import masks
+from contrastive.losses.partition import (
+    DEFAULT_TILE,
+    Axis,
+    fold_tiles,
+    gather,
+    log_partition,
+    varying_zero,
+)
+from contrastive.losses.similarity import normalize, paired_dot
+
+
+class Diagnostics(NamedTuple):
+    """Diagnostics of each query [B]; `summarize` makes them a batch's.
+
+    The penalty distribution r_ij = exp(s_ij / t) / sum_k- exp(s_ik / t) is the share of negative j
+    in the gradient of query i.
+
+    Attributes:
+      positive_cosine: s_i+, a cosine where embeddings are normalised.
+      negative_cosine: Mean of s_ij over the negatives.
+      entropy: Of the softmax over the positive and the negatives, nats.
+      effective_negatives: exp(H(r_i)), how many negatives share the gradient.
+      top_negative_share: max_j r_ij, the hardest negative's part of it.
+      accuracy: 1 where the positive scores above every negative.
+      largest_logit: max_j |s_ij| / t, the positive included.
+      masked_share: Share of the other documents that were masked as false negatives.
+      alignment: ||q_i - d_i+||^2.
+      uniformity: log mean_j exp(-2 ||q_i - q_j||^2) over the other queries, normalised.
+    """
+
+    positive_cosine: Float[Array, "B"]
+    negative_cosine: Float[Array, "B"]
+    entropy: Float[Array, "B"]
+    effective_negatives: Float[Array, "B"]
+    top_negative_share: Float[Array, "B"]
+    accuracy: Float[Array, "B"]
+    largest_logit: Float[Array, "B"]
+    masked_share: Float[Array, "B"]
+    alignment: Float[Array, "B"]
+    uniformity: Float[Array, "B"]
+
+
+def diagnose(
+    queries: Float[Array, "B D"],
+    documents: Float[Array, "N D"],
+    *,
+    temperature: float | Float[Array, ""],
+    group_size: int = 1,
+    query_ids: Int[Array, "B"] | None = None,
+    document_ids: Int[Array, "N"] | None = None,
+    known_positive_ids: Int[Array, "B K"] | None = None,
+    tile: int | None = None,
+    axis_name: Axis = None,
+) -> Diagnostics:
+    """Describes one batch at one temperature: tiled like the loss, and without a gradient.
+
+    Args:
+      queries: Embeddings [B, D].
+      documents: Embeddings [B * group_size, D], query-major, the positive first in each group.
+      temperature: Positive scalar.
+      group_size: Documents a query, G.
+      query_ids: As in `info_nce`.
+      document_ids: As in `info_nce`.
+      known_positive_ids: As in `info_nce`.
+      tile: As in `info_nce`.
+      axis_name: As in `info_nce`.
+
+    Returns:
+      One value a query [B] of each diagnostic, float32.
+
+    Source:
+      Wang & Isola, 2020, arXiv:2005.10242 (alignment, uniformity); Wang & Liu, 2021,
+      arXiv:2012.09740 (penalty distribution).
+    """
+    queries, documents = lax.stop_gradient((queries, documents))
+    rows, columns = masks.describe(
+        queries.shape[0],
+        group_size=group_size,
+        query_ids=query_ids,
+        document_ids=document_ids,
+        known_positive_ids=known_positive_ids,
+        axis_name=axis_name,
+    )
+    keys, columns = gather((documents, columns), axis_name)
+    inverse = 1.0 / jnp.asarray(temperature, jnp.float32)
+    row = {"queries": queries, "rows": rows}
+    column = {"keys": keys, "columns": columns}
+    start = _Fold(*[varying_zero((row, column, inverse))] * 6)
+    start = start._replace(top=start.top - jnp.inf)
+    seen = fold_tiles(
+        functools.partial(_add, inverse),
+        start,
+        row,
+        column,
+        keep=masks.is_negative,
+        tile=tile or DEFAULT_TILE,
+    )
+    positives = documents[::group_size]
+    return Diagnostics(
+        alignment=jnp.sum((queries - positives).astype(jnp.float32) ** 2, axis=-1),
+        uniformity=_uniformity(queries, tile, axis_name),
+        masked_share=1.0 - seen.count / max(keys.shape[0] - 1, 1),
+        **_softmax(seen, paired_dot(queries, positives), inverse),
+    )
+
+
+def summarize(diagnostics: Diagnostics) -> dict[str, Float[Array, ""]]:
+    """One number a diagnostic: the mean, the largest of `largest_logit`, log-mean-exp of uniformity.
+
+    Args:
+      diagnostics: Of B queries, all those of the batch.
+
+    Returns:
+      Scalars by name, float32.
+    """
+    scalars = {name: jnp.mean(value) for name, value in diagnostics._asdict().items()}
+    scalars["largest_logit"] = jnp.max(diagnostics.largest_logit)
+    count = diagnostics.uniformity.size
+    scalars["uniformity"] = jax.nn.logsumexp(diagnostics.uniformity) - jnp.log(float(count))
+    return scalars
+
+
+class _Fold(NamedTuple):
+    """What is kept of a query's negatives while their tiles go by."""
+
+    top: Float[Array, "b"]  # largest logit
+    total: Float[Array, "b"]  # sum of exp(logit - top)
+    moment: Float[Array, "b"]  # sum of (logit - top) exp(logit - top)
+    similarity: Float[Array, "b"]  # sum of similarities
+    count: Float[Array, "b"]
+    largest: Float[Array, "b"]  # largest |similarity|
+
+
+def _add(inverse, state, similarities, kept, row):
+    del row
+    logits = jnp.where(kept, similarities * inverse, -jnp.inf)
+    top = jnp.maximum(state.top, logits.max(axis=1))
+    shift = jnp.where(top == -jnp.inf, 0.0, top)
+    fall = jnp.where(state.top == -jnp.inf, 0.0, state.top - shift)
+    below = jnp.where(kept, similarities * inverse - shift[:, None], 0.0)
+    weight = jnp.where(kept, jnp.exp(below), 0.0)
+    return _Fold(
+        top=top,
+        total=jnp.exp(fall) * state.total + weight.sum(axis=1),
+        moment=jnp.exp(fall) * (state.moment + fall * state.total) + (below * weight).sum(axis=1),
+        similarity=state.similarity + jnp.where(kept, similarities, 0.0).sum(axis=1),
+        count=state.count + kept.sum(axis=1),
+        largest=jnp.maximum(state.largest, jnp.where(kept, jnp.abs(similarities), 0).max(axis=1)),
+    )
+
+
+def _softmax(seen: _Fold, positive, inverse):
+    """Entropy and shares from the folded sums; a query without negatives has a certain softmax."""
+    total = jnp.maximum(seen.total, 1e-30)
+    penalty_entropy = jnp.where(seen.count > 0, jnp.log(total) - seen.moment / total, 0.0)
+    log_odds = positive * inverse - (seen.top + jnp.log(total))  # +inf without negatives
+    p = jax.nn.sigmoid(log_odds)
+    own = jax.scipy.special.entr(p) + jax.scipy.special.entr(jax.nn.sigmoid(-log_odds))
+    return {
+        "positive_cosine": positive,
+        "negative_cosine": seen.similarity / jnp.maximum(seen.count, 1.0),
+        "entropy": own + (1.0 - p) * penalty_entropy,
+        "effective_negatives": jnp.where(seen.count > 0, jnp.exp(penalty_entropy), 0.0),
+        "top_negative_share": jnp.where(seen.count > 0, 1.0 / total, 0.0),
+        "largest_logit": jnp.maximum(seen.largest, jnp.abs(positive)) * inverse,
+        "accuracy": (positive * inverse > seen.top).astype(jnp.float32),
+    }
+
+
+def _uniformity(queries, tile, axis_name):
+    """Pairs at squared distance 2 - 2s give exp(4s - 4): the partition at temperature 1/4."""
+    unit = normalize(queries)
+    rows, columns = masks.describe(unit.shape[0], axis_name=axis_name)
+    log_sum = log_partition(
+        unit,
+        unit,
+        temperature=0.25,
+        keep=masks.is_negative,
+        rows=rows,
+        columns=columns,
+        tile=tile,
+        axis_name=axis_name,
+    )
+    others = unit.shape[0] * (lax.axis_size(axis_name) if axis_name else 1) - 1
+    return log_sum - 4.0 - jnp.log(float(max(others, 1)))

@@ -1,0 +1,114 @@
+"""Who sets the temperature: pure functions of parameters.
+
+A policy's parameters live in the one tree that the optimizer updates, under `"temperature"`, also
+when nothing is learned: so a sweep over temperatures is a `vmap` over parameters like any other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from contrastive.losses.partition import check_temperature
+from contrastive.types import Params
+
+# FlagEmbedding's default, and the middle of published recipes for normalised embeddings.
+DEFAULT_TEMPERATURE = 0.02
+
+
+class Policy(Protocol):
+    """A rule for the temperature of each step."""
+
+    def init(self) -> Params:
+        """The policy's first parameters."""
+        ...
+
+    def temperature(self, params: Params, step: Int[Array, ""]) -> Float[Array, ""]:
+        """The temperature of a step, positive; differentiable in the parameters."""
+        ...
+
+    def project(self, params: Params) -> Params:
+        """Parameters brought back into their range after an update."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Fixed:
+    """One temperature for the whole run.
+
+    t(step) = value, with no gradient
+
+    >>> policy = Fixed(0.05)
+    >>> policy.temperature(policy.init(), step=0)
+    Array(0.05, dtype=float32)
+
+    Args:
+      value: The temperature; 0.02 unless said otherwise.
+
+    Raises:
+      ValueError: If the value is not positive.
+    """
+
+    value: float = DEFAULT_TEMPERATURE
+
+    def __post_init__(self):
+        check_temperature(self.value)
+
+    def init(self) -> Params:
+        return {"value": jnp.float32(self.value)}
+
+    def temperature(self, params: Params, step: Int[Array, ""]) -> Float[Array, ""]:
+        del step
+        return lax.stop_gradient(params["value"])
+
+    def project(self, params: Params) -> Params:
+        return params
+
+
+@dataclasses.dataclass(frozen=True)
+class Learned:
+    """A temperature learned with the encoder, as CLIP does.
+
+    t = exp(-log_scale), log_scale learned, t kept in [minimum, maximum]
+
+    The parameter is clipped after each update, not in the forward pass, where a clipped value
+    would have no gradient and could never come back.
+
+    Args:
+      initial: First temperature.
+      minimum: Least temperature; 0.01 is CLIP's largest logit scale, 100.
+      maximum: Largest temperature.
+
+    Raises:
+      ValueError: Unless 0 < minimum <= initial <= maximum.
+
+    Source:
+      Radford et al., 2021, arXiv:2103.00020.
+    """
+
+    initial: float = 0.07
+    minimum: float = 0.01
+    maximum: float = 1.0
+
+    def __post_init__(self):
+        check_temperature(self.minimum)
+        if not self.minimum <= self.initial <= self.maximum:
+            raise ValueError(
+                f"a learned temperature starts at {self.initial}, outside "
+                f"[{self.minimum}, {self.maximum}]; move the start or the limits"
+            )
+
+    def init(self) -> Params:
+        return {"log_scale": -jnp.log(jnp.float32(self.initial))}
+
+    def temperature(self, params: Params, step: Int[Array, ""]) -> Float[Array, ""]:
+        del step
+        return jnp.exp(-params["log_scale"])
+
+    def project(self, params: Params) -> Params:
+        low, high = -jnp.log(jnp.float32(self.maximum)), -jnp.log(jnp.float32(self.minimum))
+        return {"log_scale": jnp.clip(params["log_scale"], low, high)}

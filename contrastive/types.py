@@ -1,0 +1,69 @@
+"""The arrays that travel from the data pipeline to the encoders."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TypeAlias
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+Params: TypeAlias = PyTree[Float[Array, "..."]]
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("ids", "segments", "positions", "slots"),
+    meta_fields=("texts_per_row", "blocks"),
+)
+@dataclasses.dataclass(frozen=True)
+class Tokens:
+    """Tokenised texts, one or several to a row.
+
+    Rows and texts fall into `blocks` equal runs, and a text always lies in the block of its own
+    number. A mesh with that many data-parallel devices therefore pools its texts without
+    talking to any other device.
+
+    Attributes:
+      ids: Vocabulary ids, zero where there is no token.
+      segments: 0 for padding, else 1 + the place of the token's text in its row.
+      positions: Position of the token in its own text.
+      slots: Where text b is found: `row_in_block * texts_per_row + place`.
+      texts_per_row: The most texts a row may hold (static).
+      blocks: Number of equal runs of rows and of texts (static).
+    """
+
+    ids: Int[Array | np.ndarray, "R T"]
+    segments: Int[Array | np.ndarray, "R T"]
+    positions: Int[Array | np.ndarray, "R T"]
+    slots: Int[Array | np.ndarray, "B"]
+    texts_per_row: int
+    blocks: int
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("queries", "documents", "query_ids", "document_ids", "known_positive_ids"),
+    meta_fields=(),
+)
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """One step's texts: B queries and B groups of G documents, the positive first.
+
+    An id is a digest of the text; 0 means "no text" and is equal to nothing.
+
+    Attributes:
+      queries: The B queries.
+      documents: The B * G documents, query-major.
+      query_ids: One id per query.
+      document_ids: One id per document.
+      known_positive_ids: Every known positive of each query, padded with 0.
+    """
+
+    queries: Tokens
+    documents: Tokens
+    query_ids: Int[Array | np.ndarray, "B"]
+    document_ids: Int[Array | np.ndarray, "N"]
+    known_positive_ids: Int[Array | np.ndarray, "B K"]
