@@ -1,0 +1,141 @@
+"""JSON-lines files of `{"query", "pos", "neg"}` rows, by index."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from contrastive.data.cache import cache_directory
+from contrastive.data.example import DataError, Example, example_from_row
+
+_PROGRESS_BYTES = 64 << 20  # a bar for files that take seconds to check
+
+
+class Jsonl:
+    """Examples of one file, plain or `.gz`, checked from first row to last when opened.
+
+    Only byte offsets are kept in memory. A `.gz` file is unpacked once into the cache folder.
+
+    Args:
+      path: The file.
+
+    Raises:
+      DataError: With file and line: no such file, empty, not UTF-8, invalid JSON, a row without
+        `query`, `pos` empty or not a list of strings.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise DataError(f"{self.path}: no such file")
+        plain = _unpack(self.path) if self.path.suffix == ".gz" else self.path
+        self._offsets, self._lines, self._positives, self._negatives = _scan(plain, self.path)
+        if not len(self._lines):
+            raise DataError(f"{self.path}: the file has no rows")
+        self._file = os.open(plain, os.O_RDONLY)
+
+    def __del__(self):
+        if hasattr(self, "_file"):
+            os.close(self._file)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __getitem__(self, index: int) -> Example:
+        begin, end = (int(x) for x in self._offsets[index])
+        # pread keeps no position, so threads may share the file.
+        row = json.loads(os.pread(self._file, end - begin, begin))
+        return example_from_row(row, self.where(index))
+
+    def __repr__(self) -> str:
+        return f"Jsonl({str(self.path)!r})"
+
+    def where(self, index: int) -> str:
+        """File and line of an example."""
+        return f"{self.path}:{self._lines[index]}"
+
+    @property
+    def most_positives(self) -> int:
+        """The most positives any example has."""
+        return int(self._positives.max())
+
+    def check_negatives(self, needed: int) -> None:
+        """Refuses a group size that some row cannot fill.
+
+        Args:
+          needed: Negatives a row must have, group_size - 1.
+
+        Raises:
+          DataError: Naming the first row that has fewer.
+        """
+        short = np.flatnonzero(self._negatives < needed)
+        if len(short):
+            have = int(self._negatives[short[0]])
+            raise DataError(
+                f"{self.where(int(short[0]))}: group_size is {needed + 1} but this row has {have} "
+                f"negatives ({len(short)} of {len(self)} rows have too few); add negatives, "
+                f"or set group_size={int(self._negatives.min()) + 1}"
+            )
+
+
+def _scan(plain: Path, path: Path):
+    offsets, lines, positives, negatives = [], [], [], []
+    size = plain.stat().st_size
+    bar = tqdm(
+        desc=f"checking {path.name}",
+        total=size,
+        unit="B",
+        unit_scale=True,
+        disable=size < _PROGRESS_BYTES,
+    )
+    begin = 0
+    with open(plain, "rb") as file, bar:
+        for number, line in enumerate(file, start=1):
+            bar.update(len(line))
+            end = begin + len(line)
+            if line.strip():
+                example = example_from_row(_decode(line, f"{path}:{number}"), f"{path}:{number}")
+                offsets.append((begin, end))
+                lines.append(number)
+                positives.append(len(example.positives))
+                negatives.append(len(example.negatives))
+            begin = end
+    return tuple(np.asarray(x, np.int64) for x in (offsets, lines, positives, negatives))
+
+
+def _decode(line: bytes, where: str):
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{where}: not UTF-8 at byte {error.start + 1} of the line "
+            f"(0x{line[error.start]:02x}); convert the file, for example with iconv -t UTF-8"
+        ) from None
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: invalid JSON, {error.msg} at column {error.colno}") from None
+
+
+def _unpack(path: Path) -> Path:
+    stat = path.stat()
+    identity = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
+    name = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
+    plain = cache_directory("jsonl") / f"{name}.jsonl"
+    if not plain.exists():
+        partial = plain.with_suffix(f".{os.getpid()}")
+        try:
+            with gzip.open(path, "rb") as packed, open(partial, "wb") as unpacked:
+                shutil.copyfileobj(packed, unpacked, 1 << 20)
+        except (EOFError, gzip.BadGzipFile, OSError) as error:
+            partial.unlink(missing_ok=True)
+            raise DataError(f"{path}: cannot be unpacked, {error}") from None
+        os.replace(partial, plain)  # whole or not at all, also with several processes
+    return plain

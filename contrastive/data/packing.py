@@ -1,0 +1,152 @@
+"""Tokenised texts into rows of a fixed length."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import operator
+from collections.abc import Sequence
+
+import numpy as np
+
+from contrastive.types import Batch, Tokens
+
+
+def pack(
+    texts: Sequence[np.ndarray],
+    *,
+    row_length: int,
+    texts_per_row: int = 1,
+    blocks: int = 1,
+) -> Tokens:
+    """Packs texts into rows, the longest first, each into the fullest row it still fits.
+
+    Every block gets an equal run of the texts and the same number of rows, as few as will do.
+
+    Args:
+      texts: Vocabulary ids, int32, of B texts, B a multiple of `blocks`.
+      row_length: Tokens a row, T.
+      texts_per_row: Most texts a row; 1 is one text a row.
+      blocks: Data-parallel devices that will hold the rows.
+
+    Returns:
+      Tokens with NumPy arrays.
+
+    Raises:
+      ValueError: If a text is longer than a row or the texts do not divide into blocks.
+    """
+    if len(texts) % blocks:
+        raise ValueError(f"{len(texts)} texts do not divide into {blocks} blocks")
+    longest = max(map(len, texts), default=0)
+    if longest > row_length:
+        raise ValueError(f"a text of {longest} tokens does not fit a row of {row_length}")
+    size = len(texts) // blocks
+    placed = [
+        _place([len(t) for t in texts[b * size : (b + 1) * size]], row_length, texts_per_row)
+        for b in range(blocks)
+    ]
+    rows = max((row + 1 for block in placed for row, _, _ in block), default=1)
+    shape = (blocks * rows, row_length)
+    ids, segments, positions = (np.zeros(shape, np.int32) for _ in range(3))
+    slots = np.zeros(len(texts), np.int32)
+    for number, (row, place, start) in enumerate(spot for block in placed for spot in block):
+        text = texts[number]
+        where = (number // size * rows + row, slice(start, start + len(text)))
+        ids[where] = text
+        segments[where] = place + 1
+        positions[where] = np.arange(len(text))
+        slots[number] = row * texts_per_row + place
+    return Tokens(ids, segments, positions, slots, texts_per_row=texts_per_row, blocks=blocks)
+
+
+def _place(lengths: Sequence[int], row_length: int, texts_per_row: int):
+    """Row, place in the row and first position of each text: best fit decreasing."""
+    spots: list[tuple[int, int, int]] = [(0, 0, 0)] * len(lengths)
+    by_space: list[list[int]] = [[] for _ in range(row_length + 1)]  # open rows by room left
+    spaces = 0  # bit s is set where by_space[s] is not empty
+    held: list[int] = []
+    for text in np.argsort(-np.asarray(lengths), kind="stable").tolist():
+        length = lengths[text]
+        fitting = spaces >> length
+        if fitting:
+            space = length + (fitting & -fitting).bit_length() - 1
+            row = by_space[space].pop()
+            if not by_space[space]:
+                spaces ^= 1 << space
+        else:
+            row, space = len(held), row_length
+            held.append(0)
+        spots[text] = (row, held[row], row_length - space)
+        held[row] += 1
+        if held[row] < texts_per_row:
+            by_space[space - length].append(row)
+            spaces |= 1 << (space - length)
+    return spots
+
+
+@dataclasses.dataclass(frozen=True)
+class Ladder:
+    """The few shapes of a run: queries and documents climb together, so each rung is one program.
+
+    Attributes:
+      queries: Rows a block of queries on the first rung; rounded up.
+      queries_step: Rows more on each further rung.
+      documents: Rows a block of documents on the first rung; rounded up.
+      documents_step: Rows more on each further rung.
+    """
+
+    queries: float
+    queries_step: float
+    documents: float
+    documents_step: float
+
+    def rows(self, rung: int) -> tuple[int, int]:
+        """Rows a block of queries and of documents on a rung."""
+        step = max(self.queries_step, 1.0), max(self.documents_step, 1.0)
+        return (
+            math.ceil(self.queries + rung * step[0]),
+            math.ceil(self.documents + rung * step[1]),
+        )
+
+    def rung(self, batch: Batch) -> int:
+        """The first rung that holds a batch."""
+        tall = _rows(batch.queries), _rows(batch.documents)
+        rungs = itertools.count()
+        return next(r for r in rungs if all(map(operator.ge, self.rows(r), tall)))
+
+    def climb(self, batch: Batch, rung: int = 0) -> Batch:
+        """Adds empty rows up to a rung, or to the first that holds the batch if that is higher."""
+        queries, documents = self.rows(max(rung, self.rung(batch)))
+        return dataclasses.replace(
+            batch, queries=grow(batch.queries, queries), documents=grow(batch.documents, documents)
+        )
+
+
+def _rows(tokens: Tokens) -> int:
+    return tokens.ids.shape[0] // tokens.blocks
+
+
+def grow(tokens: Tokens, rows: int) -> Tokens:
+    """Adds empty rows to every block.
+
+    Args:
+      tokens: With NumPy arrays.
+      rows: Rows a block after it, no fewer than before.
+
+    Returns:
+      The same texts in `rows * tokens.blocks` rows.
+    """
+    blocks, (have, length) = tokens.blocks, tokens.ids.shape
+
+    def add(x):
+        x = x.reshape(blocks, have // blocks, length)
+        return np.pad(x, [(0, 0), (0, rows - have // blocks), (0, 0)]).reshape(-1, length)
+
+    ids, segments, positions = (add(x) for x in (tokens.ids, tokens.segments, tokens.positions))
+    return Tokens(ids, segments, positions, tokens.slots, tokens.texts_per_row, blocks)
+
+
+def padding_share(tokens: Tokens) -> float:
+    """Share of the row positions that hold no token."""
+    return 1.0 - np.count_nonzero(tokens.segments) / max(tokens.segments.size, 1)
