@@ -1,0 +1,267 @@
+"""Experiment configs: frozen, validated, stored with the run as JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+import pydantic
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from tyro.conf import Suppress
+
+
+class Config(pydantic.BaseModel):
+    """A frozen config; an unknown or invalid field is an error that names it."""
+
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True
+    )
+
+    def replace(self, **changes: Any):
+        """A validated copy; `replace(**{"loss.temperature": 0.05})` reaches inside."""
+        fields = dict(self)
+        for name, value in changes.items():
+            head, _, rest = name.partition(".")
+            fields[head] = fields[head].replace(**{rest: value}) if rest else value
+        return type(self)(**fields)
+
+
+class Pydoc(Config):
+    """(docstring, code) pairs of the installed Python packages; needs no download."""
+
+    kind: Annotated[Literal["pydoc"], Suppress] = "pydoc"
+    split: Literal["train", "validation", "test"] = "train"
+    """Files are divided 85 : 5 : 10 by a digest of their names."""
+
+
+class Jsonl(Config):
+    """A file of {"query": str, "pos": [str], "neg": [str]} rows, plain or .gz."""
+
+    kind: Annotated[Literal["jsonl"], Suppress] = "jsonl"
+    path: str
+    """The file."""
+
+
+class WordPiece(Config):
+    """A tokenizer trained on the training texts."""
+
+    kind: Annotated[Literal["wordpiece"], Suppress] = "wordpiece"
+    vocab_size: PositiveInt = 16384
+    """Most word pieces."""
+    lowercase: bool = True
+    """Fold case and strip accents."""
+
+
+class Pretrained(Config):
+    """A Hugging Face tokenizer."""
+
+    kind: Annotated[Literal["pretrained"], Suppress] = "pretrained"
+    name: str
+    """A folder with tokenizer.json, or a name on the Hub."""
+
+
+Source: TypeAlias = Annotated[Pydoc | Jsonl, Field(discriminator="kind")]
+HeldOut: TypeAlias = Annotated[Pydoc | Jsonl, Field(discriminator="kind")] | None
+TokenizerConfig: TypeAlias = Annotated[WordPiece | Pretrained, Field(discriminator="kind")]
+
+
+class Data(Config):
+    """What is trained on and how it is tokenised."""
+
+    train: Source = Pydoc()
+    """Examples to train on."""
+    validation: HeldOut = None
+    """Examples to evaluate on while training; they choose the best checkpoint."""
+    test: HeldOut = None
+    """Examples of the final evaluation."""
+    group_size: PositiveInt = 1
+    """Documents a query: 1 positive and the rest hard negatives."""
+    tokenizer: TokenizerConfig = WordPiece()
+    """Where word pieces come from."""
+    query_max_length: PositiveInt = 64
+    """Most tokens of a query."""
+    document_max_length: PositiveInt = 256
+    """Most tokens of a document."""
+    texts_per_row: PositiveInt = 16
+    """Most texts packed into a row; 1 pads each text to the longest length instead."""
+    workers: PositiveInt = 2
+    """Threads that read, tokenise and pack ahead of the step."""
+
+
+class Static(Config):
+    """Mean of token vectors: fast, and a sentence-transformers StaticEmbedding once saved."""
+
+    kind: Annotated[Literal["static"], Suppress] = "static"
+    width: PositiveInt = 256
+    """Embedding width D."""
+
+
+class Transformer(Config):
+    """A small pre-norm transformer from scratch; a ModernBERT once saved."""
+
+    kind: Annotated[Literal["transformer"], Suppress] = "transformer"
+    width: PositiveInt = 256
+    """Embedding width D."""
+    depth: PositiveInt = 4
+    """Layers."""
+    heads: PositiveInt = 4
+    """Attention heads; divide the width into even parts."""
+    mlp_width: PositiveInt = 512
+    """Width of the gated feed-forward layer."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of values dropped while training."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What layers compute in; parameters, pooling and loss stay float32."""
+
+    @pydantic.model_validator(mode="after")
+    def _heads_divide(self):
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"width is {self.width}, which {self.heads} heads do not divide into even parts; "
+                f"make it a multiple of {2 * self.heads}"
+            )
+        return self
+
+
+Model: TypeAlias = Annotated[Static | Transformer, Field(discriminator="kind")]
+
+
+class Fixed(Config):
+    """The temperature stays as it is."""
+
+    kind: Annotated[Literal["fixed"], Suppress] = "fixed"
+
+
+class Learned(Config):
+    """The temperature is learned from its first value, as in CLIP."""
+
+    kind: Annotated[Literal["learned"], Suppress] = "learned"
+    minimum: PositiveFloat = 0.01
+    """Least temperature: 0.01 is a logit scale of 100."""
+    maximum: PositiveFloat = 1.0
+    """Largest temperature."""
+
+
+class Loss(Config):
+    """InfoNCE and its temperature."""
+
+    temperature: PositiveFloat = 0.02
+    """Divides the similarities. Low: hard negatives dominate. High: all negatives count alike."""
+    policy: Annotated[Fixed | Learned, Field(discriminator="kind")] = Fixed()
+    """Who sets the temperature."""
+    in_batch: bool = True
+    """Whether other queries' documents are negatives."""
+    mask_false_negatives: bool = True
+    """Leave out negatives whose text is known to answer the query."""
+    tile: PositiveInt | None = None
+    """Rows and columns a tile of the loss; does not change its value."""
+
+    @pydantic.model_validator(mode="after")
+    def _starts_in_range(self):
+        low, high = getattr(self.policy, "minimum", 0.0), getattr(self.policy, "maximum", 1e9)
+        if not low <= self.temperature <= high:
+            raise ValueError(
+                f"temperature is {self.temperature}, outside the policy's [{low}, {high}]"
+            )
+        return self
+
+
+class Optimizer(Config):
+    """AdamW with warm-up, decay and clipping."""
+
+    learning_rate: PositiveFloat = 1e-3
+    """Highest learning rate."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """Course of the learning rate after the warm-up, down to zero or not."""
+    warmup_steps: NonNegativeInt = 0
+    """Steps of linear warm-up."""
+    weight_decay: NonNegativeFloat = 0.01
+    """Decoupled weight decay of matrices; never of biases, norms, embeddings or the temperature."""
+    b1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Decay of the first moment."""
+    b2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the second moment."""
+    eps: PositiveFloat = 1e-8
+    """Keeps the update finite."""
+    max_grad_norm: PositiveFloat | None = 1.0
+    """Global norm gradients are clipped to."""
+
+
+class Experiment(Config):
+    """One training run."""
+
+    name: str
+    """What the run is called in logs."""
+    seed: int = 0
+    """Decides initial parameters, shuffles, groups and dropout."""
+    steps: PositiveInt = 1000
+    """Optimizer steps."""
+    batch_size: PositiveInt = 256
+    """Queries a step, over all devices."""
+    data: Data = Data()
+    """What is trained on."""
+    model: Model = Transformer()
+    """The encoder of queries and documents."""
+    pooling: Literal["mean", "cls", "last_token"] = "mean"
+    """How token vectors become a text's."""
+    normalize: bool = True
+    """Scale embeddings to unit length, so that similarities are cosines."""
+    loss: Loss = Loss()
+    """What is minimised."""
+    optimizer: Optimizer = Optimizer()
+    """How."""
+    log_steps: PositiveInt = 10
+    """Steps between lines of metrics."""
+    eval_steps: PositiveInt | None = None
+    """Steps between evaluations on data.validation; None evaluates at the end alone."""
+    save_steps: PositiveInt | None = None
+    """Steps between checkpoints; None saves at the end and when interrupted."""
+    keep_checkpoints: PositiveInt = 2
+    """Latest checkpoints that are kept."""
+    metric: Literal["nDCG@10", "MRR@10", "Recall@10", "Recall@100", "MAP"] = "nDCG@10"
+    """What chooses the best checkpoint."""
+    patience: PositiveInt | None = None
+    """Evaluations without a better metric after which training stops."""
+    fsdp: PositiveInt = 1
+    """Devices that share one copy of the parameters; divides their number."""
+    writers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Where metrics go besides metrics.jsonl."""
+
+    @pydantic.model_validator(mode="after")
+    def _has_negatives(self):
+        if self.data.group_size == 1 and not self.loss.in_batch:
+            raise ValueError(
+                "loss.in_batch is False and data.group_size is 1: no negatives are left; "
+                "raise data.group_size or use in-batch negatives"
+            )
+        if self.data.group_size == 1 and self.batch_size == 1:
+            raise ValueError(
+                "batch_size is 1 and data.group_size is 1: no negatives are left; raise either"
+            )
+        if self.patience and not (self.eval_steps and self.data.validation):
+            raise ValueError(
+                "patience needs evaluations while training: set eval_steps and data.validation"
+            )
+        return self
+
+
+def differences(a: Config, b: Config) -> list[str]:
+    """Where two configs differ, as `loss.temperature: 0.02 -> 0.05`, in the order of the fields."""
+    before, after = flatten(a.model_dump(mode="json")), flatten(b.model_dump(mode="json"))
+    names = {**before, **after}
+    missing = object()
+    return [
+        f"{name}: {before.get(name)!r} -> {after.get(name)!r}"
+        for name in names
+        if before.get(name, missing) != after.get(name, missing)
+    ]
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts to one with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -1,0 +1,133 @@
+"""Retrieval tasks: texts to rank, texts that ask, and which answer which."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from contrastive.data.example import DataError, Source
+
+
+@dataclasses.dataclass(frozen=True)
+class Retrieval:
+    """Queries against a corpus.
+
+    Attributes:
+      name: For tables.
+      queries: Text by query id.
+      corpus: Text by document id.
+      relevant: For each judged query, gain (> 0) by document id.
+    """
+
+    name: str
+    queries: dict[str, str]
+    corpus: dict[str, str]
+    relevant: dict[str, dict[str, int]]
+
+
+def from_examples(source: Source, name: str) -> Retrieval:
+    """Ranks every document of held-out examples for each of their queries.
+
+    Args:
+      source: Examples; equal texts become one document.
+      name: For tables.
+
+    Returns:
+      The task; positives are relevant with gain 1.
+    """
+    ids: dict[str, str] = {}
+    queries, relevant = {}, {}
+    for number in range(len(source)):
+        example = source[number]
+        for text in (*example.positives, *example.negatives):
+            ids.setdefault(text, f"d{len(ids)}")
+        queries[f"q{number}"] = example.query
+        relevant[f"q{number}"] = {ids[text]: 1 for text in example.positives}
+    return Retrieval(name, queries, {id: text for text, id in ids.items()}, relevant)
+
+
+def load_beir(folder: str | Path, split: str = "test") -> Retrieval:
+    """Loads a folder in BEIR's layout.
+
+    `corpus.jsonl` of {_id, title, text}, `queries.jsonl` of {_id, text}, both plain or `.gz`, and
+    `qrels/SPLIT.tsv` with a header and the columns query-id, corpus-id, score. A document is its
+    title and text with a space between. Queries without a positive judgement are left out.
+
+    Args:
+      folder: The folder.
+      split: Which judgements.
+
+    Returns:
+      The task.
+
+    Raises:
+      DataError: With file and line, for a missing file, a bad row or an unknown id.
+
+    Source:
+      Thakur et al., 2021, arXiv:2104.08663.
+    """
+    folder = Path(folder)
+    corpus = {
+        _text(row, "_id", where): f"{row.get('title') or ''} {_text(row, 'text', where)}".strip()
+        for where, row in _rows(folder, "corpus.jsonl")
+    }
+    queries = {
+        _text(row, "_id", where): _text(row, "text", where)
+        for where, row in _rows(folder, "queries.jsonl")
+    }
+    relevant: dict[str, dict[str, int]] = {}
+    for query, document, gain in _judgements(folder / "qrels" / f"{split}.tsv", queries, corpus):
+        if gain > 0:
+            relevant.setdefault(query, {})[document] = gain
+    if not relevant:
+        raise DataError(f"{folder}/qrels/{split}.tsv: no positive judgement")
+    asked = {query: queries[query] for query in queries if query in relevant}
+    return Retrieval(f"{folder.name} {split}", asked, corpus, relevant)
+
+
+def _rows(folder: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    path = next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
+    if path is None:
+        raise DataError(f"{folder / name}: no such file, plain or .gz")
+    opened = gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
+    with opened as file:
+        lines = tqdm(file, desc=f"reading {path.name}", unit=" rows", leave=False, delay=1)
+        for number, line in enumerate(lines, start=1):
+            where = f"{path}:{number}"
+            try:
+                row = json.loads(line.decode())
+            except ValueError as error:
+                raise DataError(f"{where}: {error}") from None
+            if not isinstance(row, dict):
+                raise DataError(f"{where}: expected an object, got {row!r:.60}")
+            yield where, row
+
+
+def _text(row: dict[str, Any], field: str, where: str) -> str:
+    if not isinstance(row.get(field), str):
+        raise DataError(f'{where}: "{field}" must be a string, got {row.get(field)!r:.60}')
+    return row[field]
+
+
+def _judgements(path: Path, queries, corpus) -> Iterator[tuple[str, str, int]]:
+    if not path.is_file():
+        have = sorted(p.stem for p in path.parent.glob("*.tsv"))
+        raise DataError(f"{path}: no such file; the splits here are {have}")
+    with open(path, encoding="utf-8", newline="") as file:
+        for number, row in enumerate(csv.reader(file, delimiter="\t"), start=1):
+            where = f"{path}:{number}"
+            if number == 1 and row[-1:] == ["score"]:
+                continue
+            if len(row) != 3 or not row[2].lstrip("-").isdigit():
+                raise DataError(f"{where}: expected query-id, corpus-id and a whole score: {row}")
+            for id, known, kind in ((row[0], queries, "query"), (row[1], corpus, "document")):
+                if id not in known:
+                    raise DataError(f"{where}: {kind} {id!r} does not exist")
+            yield row[0], row[1], int(row[2])
