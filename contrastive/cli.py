@@ -1,1 +1,273 @@
-def main(): ...
+"""The command line. Heavy imports wait until a command needs them, so that --help is instant."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
+import tyro
+
+from contrastive.config import Experiment
+
+_DESCRIPTION = """Contrastive training of embedding models, with temperature as a first-class,
+measurable thing.
+
+contrastive train experiments/quickstart.py --workdir runs/quickstart
+contrastive search runs/quickstart "parse a date from a string"
+"""
+
+
+class UsageError(ValueError):
+    """A command that cannot be carried out as it was given."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `contrastive`.
+
+    Args:
+      arguments: Those of the process unless given.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if given[:1] == ["train"] and given[1:] and not given[1].startswith("-"):
+            _train(given[1], given[2:])
+        else:
+            commands: dict[str, Callable[..., None]] = {
+                "train": train,
+                "evaluate": evaluate,
+                "encode": encode,
+                "search": search,
+            }
+            tyro.extras.subcommand_cli_from_dict(
+                commands, prog="contrastive", description=_DESCRIPTION, args=given
+            )
+    except (ValueError, RuntimeError, OSError, ImportError) as error:
+        if isinstance(error, _expected()):
+            sys.exit(f"contrastive: {error}")
+        raise
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    """Errors whose message is meant for the person at the terminal; others show where they arose."""
+    expected: list[type[Exception]] = [UsageError, ImportError, pydantic.ValidationError]
+    for module, names in (
+        ("contrastive.data.example", ("DataError",)),
+        ("contrastive.interop.sentence_transformers", ("FolderError",)),
+        ("contrastive.training.workdir", ("WorkdirError",)),
+        ("contrastive.training.checkpoint", ("SaveError",)),
+        ("contrastive.training.log", ("Diverged",)),
+    ):
+        loaded = sys.modules.get(module)
+        expected += [getattr(loaded, name) for name in names] if loaded else []
+    return tuple(expected)
+
+
+def train(file: tyro.conf.Positional[Path], /, *, workdir: Path, setting: str = "default") -> None:
+    """Train the experiment of a file: contrastive train FILE.py --workdir DIR.
+
+    Every field of the experiment is a flag: --loss.temperature 0.05 --steps 500. See them all with
+    contrastive train FILE.py --help. The same command again goes on where the run stopped.
+
+    Args:
+      file: A Python file that defines an Experiment called `default`, and perhaps others.
+      workdir: Folder of the run: config, metrics, checkpoints, model and results.
+      setting: Which Experiment of the file.
+    """
+    _train(str(file), ["--workdir", str(workdir), "--setting", setting])
+
+
+def _train(file: str, arguments: list[str]) -> None:
+    settings = load_experiments(Path(file))
+    # The setting decides the defaults of all other flags, so it is looked for first.
+    chosen = tyro.cli(_Setting, args=arguments, return_unknown_args=True, add_help=False)[0].setting
+    if chosen not in settings:
+        raise UsageError(f"{file} has no setting {chosen!r}; it has {', '.join(settings)}")
+
+    def command(
+        workdir: Path,
+        setting: str = chosen,
+        experiment: Annotated[Experiment, tyro.conf.arg(name="")] = settings[chosen],
+    ) -> tuple[Path, Experiment]:
+        """Train, or go on with, one run.
+
+        Args:
+          workdir: Folder of the run: config, metrics, checkpoints, model and results.
+          setting: Experiment of the file that the flags below change.
+          experiment: The run.
+        """
+        del setting
+        return workdir, experiment
+
+    workdir, experiment = tyro.cli(
+        command,
+        prog=f"contrastive train {file}",
+        args=arguments,
+        config=(tyro.conf.CascadeSubcommandArgs,),
+    )
+    from contrastive.training.runner import run
+
+    results = run(experiment, workdir)
+    if results is None:
+        print(f"Stopped and saved in {workdir}. The same command goes on from there.")
+    else:
+        _report(results, workdir)
+
+
+class _Setting(pydantic.BaseModel):
+    setting: str = "default"
+
+
+def _report(results: dict, workdir: Path) -> None:
+    from contrastive.evaluation.metrics import table
+
+    session = results["session"]
+    print(
+        f"\n{results['name']}: {results['steps']} steps, {session['training_seconds']:.0f} s of "
+        f"training in this session, {session['waiting_share']:.1%} of it waiting for data; "
+        f"temperature {results['temperature']:.3g}"
+    )
+    if "scores" in results:
+        print(f"{results['task']}: {results['queries']} queries, {results['documents']} documents\n")
+        rows = [("BM25", results["bm25"]), (results["name"], results["scores"])]
+        print(table(rows, ["nDCG@10", "MRR@10", "Recall@10"]))
+    print(f"\nmodel: {workdir / 'model'}   results: {workdir / 'results.json'}")
+
+
+def load_experiments(file: Path) -> dict[str, Experiment]:
+    """The experiments a Python file defines at its top level, by name.
+
+    Args:
+      file: The file; it is executed.
+
+    Returns:
+      Settings, `default` among them.
+
+    Raises:
+      UsageError: If there is no such file, or no such experiment in it.
+    """
+    if not file.is_file():
+        raise UsageError(f"{file}: no such file; expected a Python file that defines an Experiment")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{file} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    settings = {name: value for name, value in vars(module).items() if isinstance(value, Experiment)}
+    if "default" not in settings:
+        raise UsageError(f"{file} defines no Experiment called `default`; it has {list(settings)}")
+    return settings
+
+
+def evaluate(
+    model: tyro.conf.Positional[Path], /, *, beir: Path, split: str = "test", bm25: bool = True
+) -> None:
+    """Score a trained model, beside BM25, on a retrieval task in BEIR's layout.
+
+    Args:
+      model: Folder of a run, or of a model.
+      beir: Folder of the task: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv.
+      split: Which judgements.
+      bm25: Whether to score BM25 too.
+    """
+    from contrastive.evaluation import retrieval
+    from contrastive.evaluation.loading import load
+    from contrastive.evaluation.metrics import METRICS, table
+    from contrastive.evaluation.task import load_beir
+    from contrastive.training.mesh import make_mesh
+
+    encoder, params = load(model, make_mesh())
+    task = load_beir(beir, split)
+    rows = [("BM25", retrieval.evaluate_bm25(task))] if bm25 else []
+    rows.append((model.name, retrieval.evaluate(encoder, params, task)))
+    print(f"{task.name}: {len(task.queries)} queries, {len(task.corpus)} documents\n")
+    print(table(rows, list(METRICS)))
+
+
+def encode(
+    model: tyro.conf.Positional[Path],
+    /,
+    *,
+    input: Path,
+    output: Path,
+    kind: Literal["query", "document"] = "document",
+) -> None:
+    """Embed the lines of a text file: a row of vectors.npy for each, float32.
+
+    Args:
+      model: Folder of a run, or of a model.
+      input: Text file, UTF-8, a text a line.
+      output: NumPy file to write.
+      kind: Which length texts are cut to.
+    """
+    import numpy as np
+
+    from contrastive.evaluation.loading import load
+    from contrastive.training.mesh import make_mesh
+
+    texts = _lines(input)
+    encoder, params = load(model, make_mesh())
+    vectors = (encoder.queries if kind == "query" else encoder.documents)(params, texts)
+    with open(output, "wb") as file:
+        np.save(file, vectors)
+    print(f"{output}: {vectors.shape[0]} vectors of width {vectors.shape[1]}")
+
+
+def search(
+    run: tyro.conf.Positional[Path],
+    query: tyro.conf.Positional[str],
+    /,
+    *,
+    corpus: Path | None = None,
+    top: int = 3,
+) -> None:
+    """Show the documents nearest to a query.
+
+    Args:
+      run: Folder of a run; with --corpus, of a model.
+      query: What to look for.
+      corpus: Text file, UTF-8, a document a line; the run's held-out documents unless given.
+      top: Documents to show.
+    """
+    from contrastive.evaluation.loading import load
+    from contrastive.evaluation.topk import top_k
+    from contrastive.training.mesh import make_mesh
+
+    texts = _held_out(run) if corpus is None else _lines(corpus)
+    encoder, params = load(run, make_mesh())
+    vectors = encoder.documents(params, texts)
+    scores, places = top_k(encoder.queries(params, [query]), vectors, min(top, len(texts)))
+    print(f"{query!r} in {len(texts)} documents\n")
+    for rank, (score, place) in enumerate(zip(scores[0], places[0], strict=True), start=1):
+        shown = texts[place].split("\n")
+        more = f"\n   ... {len(shown) - 8} more lines" if len(shown) > 8 else ""
+        print(f"{rank}. similarity {score:.3f}")
+        print("\n".join(f"   {line[:96]}" for line in shown[:8]) + more + "\n")
+
+
+def _held_out(run: Path) -> list[str]:
+    from contrastive.data.opening import open_source
+    from contrastive.evaluation.task import from_examples
+    from contrastive.training.workdir import load_config
+
+    data = load_config(run).data
+    held_out = data.test or data.validation
+    if held_out is None:
+        raise UsageError(f"the run in {run} held nothing out; give --corpus FILE, a document a line")
+    return list(from_examples(open_source(held_out), "held out").corpus.values())
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8, at byte {error.start + 1}") from None
+    texts = lines[:-1] if lines[-1] == "" else lines
+    if not texts:
+        raise UsageError(f"{path} is empty; expected a text a line")
+    return texts

@@ -59,14 +59,14 @@ class Tokenizer:
         return self._truncating[max_length]
 
     @property
-    def vocab_size(self) -> int:
-        """Number of vocabulary ids, special tokens included."""
-        return next(iter(self._truncating.values()), self.truncating(512)).get_vocab_size()
+    def backend(self) -> tokenizers.Tokenizer:
+        """The tokenizer without truncation, as it was given."""
+        return tokenizers.Tokenizer.from_str(self._json)
 
     @property
-    def fingerprint(self) -> str:
-        """A digest of everything that decides the ids."""
-        return hashlib.blake2b(self._json.encode(), digest_size=8).hexdigest()
+    def vocab_size(self) -> int:
+        """Number of vocabulary ids, special tokens included."""
+        return self.backend.get_vocab_size()
 
 
 def _key(text: str, max_length: int) -> bytes:

@@ -125,13 +125,13 @@ def varying_zero(tree: PyTree) -> Float[Array, ""]:
     does; adding this zero says so in every version of JAX, and compiles to nothing.
 
     Args:
-      tree: Arrays with at least one element each.
+      tree: Arrays.
 
     Returns:
       0.0, float32.
     """
-    zeros = (jnp.where(False, x.ravel()[0], 0).astype(jnp.float32) for x in jax.tree.leaves(tree))
-    return sum(zeros, jnp.float32(0))
+    firsts = [x.ravel()[0] for x in jax.tree.leaves(tree) if x.size]
+    return sum((jnp.where(False, x, 0).astype(jnp.float32) for x in firsts), jnp.float32(0))
 
 
 def fold_tiles(

@@ -1,0 +1,6 @@
+"""`python -m contrastive`."""
+
+from contrastive.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Checkpoints of a run: state, position in the data and progress, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from contrastive.training.step import TrainState
+
+
+class SaveError(RuntimeError):
+    """A checkpoint that could not be written; those before it are whole."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What the loop knows beside the state.
+
+    Attributes:
+      best: Best value of the metric so far, None before the first evaluation.
+      best_step: Its step.
+      worse: Evaluations since.
+    """
+
+    best: float | None = None
+    best_step: int = 0
+    worse: int = 0
+
+    def after(self, value: float, step: int) -> Progress:
+        """Progress with one more evaluation."""
+        if self.best is None or value > self.best:
+            return Progress(value, step, 0)
+        return dataclasses.replace(self, worse=self.worse + 1)
+
+
+class Checkpoints:
+    """Saves in the background; a folder appears under its step's name once it is whole.
+
+    Args:
+      folder: `latest/` and `best/` are made in it.
+      keep: Latest checkpoints that are kept.
+    """
+
+    def __init__(self, folder: Path, keep: int):
+        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every save at length
+        self._latest = _manager(folder / "latest", keep)
+        self._best = _manager(folder / "best", 1)
+        self._writing: int | None = None
+
+    def latest_step(self) -> int | None:
+        """Step of the latest whole checkpoint, None if there is none."""
+        return self._latest.latest_step()
+
+    def best_step(self) -> int | None:
+        """Step of the best checkpoint, None if there is none."""
+        return self._best.latest_step()
+
+    def save(self, state: TrainState, position: dict[str, Any], progress: Progress) -> None:
+        """Starts to save all that a resumed run needs.
+
+        Args:
+          state: State after its step.
+          position: Of the data iterator, before the next batch.
+          progress: Of the evaluations.
+
+        Raises:
+          SaveError: If this save, or the one before it, fails.
+        """
+        step = int(state.step)
+        if step == self._latest.latest_step():
+            return
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            data=ocp.args.JsonSave(position),
+            progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
+        )
+        self._save(self._latest, step, args)
+
+    def save_best(self, state: TrainState) -> None:
+        """Starts to save the parameters as the best so far.
+
+        Args:
+          state: State after its step.
+
+        Raises:
+          SaveError: If this save, or the one before it, fails.
+        """
+        args = ocp.args.Composite(params=ocp.args.StandardSave(state.params))
+        self._save(self._best, int(state.step), args)
+
+    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any], Progress]:
+        """The latest whole checkpoint.
+
+        Args:
+          like: State of shapes and shardings to restore to; the devices may have changed.
+
+        Returns:
+          State, position of the data iterator and progress.
+        """
+        step = self._latest.latest_step()
+        found = self._latest.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(like),
+                data=ocp.args.JsonRestore(),
+                progress=ocp.args.JsonRestore(),
+            ),
+        )
+        progress = Progress(**found.progress)
+        best = self._best.latest_step()
+        if best is not None and best > progress.best_step:
+            self._best.delete(best)  # found after this checkpoint; it will be found again
+        return found.state, found.data, progress
+
+    def restore_best(self, like: TrainState) -> TrainState:
+        """The state with the best parameters, or as it is if there are none.
+
+        Args:
+          like: The state that takes them.
+
+        Returns:
+          The state.
+        """
+        self.wait()
+        best = self._best.latest_step()
+        if best is None:
+            return like
+        args = ocp.args.Composite(params=ocp.args.StandardRestore(_shapes(like.params)))
+        return dataclasses.replace(like, params=self._best.restore(best, args=args).params)
+
+    def wait(self) -> None:
+        """Returns once everything is on disk.
+
+        Raises:
+          SaveError: If a save failed.
+        """
+        for manager in (self._latest, self._best):
+            try:
+                manager.wait_until_finished()
+                manager.check_for_errors()
+            except Exception as error:  # TensorStore and Orbax raise many kinds
+                raise self._failed(manager, error) from error
+        self._writing = None
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for manager in (self._latest, self._best):
+            # What failed was already reported by wait(), or is hidden by what is being raised.
+            with contextlib.suppress(Exception):
+                manager.close()
+
+    def _save(self, manager: ocp.CheckpointManager, step: int, args: ocp.args.Composite) -> None:
+        try:
+            manager.wait_until_finished()
+            manager.check_for_errors()
+            self._writing = step
+            manager.save(step, args=args, force=True)
+        except Exception as error:  # as above
+            raise self._failed(manager, error) from error
+
+    def _failed(self, manager: ocp.CheckpointManager, error: Exception) -> SaveError:
+        manager.reload()
+        whole = manager.latest_step()
+        kept = f"the checkpoint of step {whole} is whole" if whole is not None else "none was saved"
+        reason = str(error).strip().split("\n")[0][:300]
+        return SaveError(
+            f"cannot save the checkpoint of step {self._writing} in {manager.directory}: {reason}. "
+            f"Of those before it, {kept}. Free some space, then give the same command to go on."
+        )
+
+
+def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+    return ocp.CheckpointManager(folder.absolute(), options=options)
+
+
+def _shapes(tree):
+    return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)

@@ -1,0 +1,84 @@
+"""Batches onto the devices."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import grain
+import jax
+from jax.sharding import Mesh
+
+from contrastive.data.packing import Ladder, padding_share
+from contrastive.training import distributed
+from contrastive.training.mesh import batch_sharding
+from contrastive.types import Batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Fed:
+    """A batch on the devices, and how it came there.
+
+    Attributes:
+      batch: Global arrays.
+      padding: Share of row positions, of this process, without a token.
+      stop: Whether some process was asked to stop.
+    """
+
+    batch: Batch
+    padding: float
+    stop: bool
+
+
+class Feed:
+    """Takes this process's part of each batch and makes the global one.
+
+    Args:
+      parts: Data set of parts.
+      ladder: Shapes of the run.
+      mesh: Devices.
+    """
+
+    def __init__(self, parts: grain.IterDataset[Batch], ladder: Ladder, mesh: Mesh):
+        self._iterator = iter(parts)
+        self._ladder = ladder
+        self._sharding = batch_sharding(mesh)
+        self.position: dict[str, Any] = self._iterator.get_state()
+        """Position before the batch last taken: what to save with the state before its step."""
+        self.waited = 0.0
+        """Seconds spent waiting for data."""
+
+    def seek(self, position: dict[str, Any]) -> None:
+        """Goes on from a saved position."""
+        self._iterator.set_state(position)
+
+    def take(self, stop: bool) -> Fed:
+        """The next batch.
+
+        Args:
+          stop: Whether this process was asked to stop. All processes learn of it here, together
+            with the shape they must share.
+
+        Returns:
+          The batch.
+        """
+        self.position = self._iterator.get_state()
+        start = time.perf_counter()
+        part = next(self._iterator)
+        self.waited += time.perf_counter() - start
+        rung, stopping = distributed.most(self._ladder.rung(part), int(stop))
+        part = self._ladder.climb(part, rung)
+        return Fed(self._place(part), padding_share(part.documents), bool(stopping))
+
+    def _place(self, part: Batch) -> Batch:
+        def globally(x):
+            return jax.make_array_from_process_local_data(self._sharding, x)
+
+        batch = jax.tree.map(globally, part)
+        # Blocks are counted over all processes from here on.
+        queries, documents = (
+            dataclasses.replace(tokens, blocks=tokens.blocks * jax.process_count())
+            for tokens in (batch.queries, batch.documents)
+        )
+        return dataclasses.replace(batch, queries=queries, documents=documents)

@@ -1,0 +1,103 @@
+"""What a finished run leaves behind: a model folder and its results."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import jax
+
+from contrastive.config import Experiment
+from contrastive.evaluation.retrieval import evaluate, evaluate_bm25
+from contrastive.interop import sentence_transformers
+from contrastive.training import distributed
+from contrastive.training.assemble import Parts, make_policy
+from contrastive.training.checkpoint import Progress
+from contrastive.training.log import Log
+from contrastive.training.step import TrainState
+from contrastive.training.workdir import write_json
+
+Results: TypeAlias = dict[str, Any]
+_PACKAGES = ("contrastive", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tokenizers")
+
+
+def finish(
+    config: Experiment,
+    parts: Parts,
+    state: TrainState,
+    progress: Progress,
+    log: Log,
+    workdir: Path,
+) -> Results:
+    """Exports the model, evaluates it beside BM25 and writes results.json.
+
+    Args:
+      config: The run.
+      parts: What it is made of.
+      state: With the parameters to keep.
+      progress: Of the evaluations.
+      log: Of the training.
+      workdir: The run's folder.
+
+    Returns:
+      The results as they are written.
+    """
+    temperature = make_policy(config.loss).temperature(state.params["temperature"], state.step)
+    results: Results = {
+        "name": config.name,
+        "command": shlex.join(["contrastive", *sys.argv[1:]]),
+        "steps": int(state.step),
+        "best_step": progress.best_step or int(state.step),
+        "temperature": float(temperature),
+        "validation": {config.metric: progress.best},
+        "session": {  # of the last, where a run was resumed
+            "training_seconds": round(log.seconds, 2),
+            "waiting_share": round(log.waited / log.seconds, 4) if log.seconds else 0.0,
+        },
+        "hardware": hardware(),
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}},
+    }
+    task = parts.test or parts.validation
+    if task is not None:
+        results["task"] = task.name
+        results["queries"] = len(task.queries)
+        results["documents"] = len(task.corpus)
+        results["scores"] = evaluate(parts.encoder, state.params["encoder"], task)
+        results["bm25"] = evaluate_bm25(task)
+    encoder = jax.device_get(jax.tree.map(_everywhere, state.params["encoder"]))
+    if distributed.is_first():
+        sentence_transformers.save(
+            workdir / "model",
+            sentence_transformers.Saved(
+                model=config.model,
+                params=encoder,
+                tokenizer=parts.tokenizer.backend,
+                pooling=config.pooling,
+                normalize=config.normalize,
+                query_length=config.data.query_max_length,
+                document_length=config.data.document_max_length,
+                temperature=float(temperature),
+            ),
+        )
+        write_json(workdir / "results.json", results)
+    return results
+
+
+def hardware() -> dict[str, Any]:
+    """What a number was measured on."""
+    device = jax.devices()[0]
+    return {
+        "devices": jax.device_count(),
+        "kind": device.device_kind,
+        "processes": jax.process_count(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _everywhere(x: jax.Array) -> jax.Array:
+    replicated = jax.sharding.NamedSharding(x.sharding.mesh, jax.sharding.PartitionSpec())
+    return jax.jit(lambda x: x, out_shardings=replicated)(x)

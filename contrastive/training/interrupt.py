@@ -1,0 +1,28 @@
+"""Asked to stop: at the next step, not in the middle of one."""
+
+from __future__ import annotations
+
+import signal
+
+
+class Interrupt:
+    """While entered, SIGTERM and the first Ctrl-C only set `asked`; a second Ctrl-C stops at once."""
+
+    def __init__(self):
+        self.asked = False
+        self._before = {}
+
+    def __enter__(self) -> Interrupt:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number, frame) -> None:
+        del frame
+        self.asked = True
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

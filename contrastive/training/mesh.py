@@ -1,0 +1,62 @@
+"""The devices as one named mesh, and where arrays live on it."""
+
+from __future__ import annotations
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+BATCH_AXES = ("data", "fsdp")
+_SMALLEST_SHARDED = 1 << 16  # elements; smaller parameters are cheaper to copy than to gather
+
+
+def make_mesh(fsdp: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
+    """A mesh of axes `data` and `fsdp`; batches are divided over both.
+
+    Axes are Auto: under JAX's default, Explicit, Flax layers fail.
+
+    Args:
+      fsdp: Devices that share one copy of the parameters.
+      devices: All devices of all processes unless given.
+
+    Returns:
+      The mesh.
+
+    Raises:
+      ValueError: If `fsdp` does not divide the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    if len(devices) % fsdp:
+        raise ValueError(f"fsdp is {fsdp}, which does not divide {len(devices)} devices")
+    shape = (len(devices) // fsdp, fsdp)
+    return jax.make_mesh(shape, BATCH_AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Arrays divided along their first dimension over all devices."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def state_sharding(mesh: Mesh, state: PyTree) -> PyTree:
+    """Where parameters, and the optimizer's moments of them, live.
+
+    Copies on every device of `data`; large arrays are cut along their longest dimension that the
+    `fsdp` devices divide.
+
+    Args:
+      mesh: The mesh.
+      state: Tree of arrays or of their shapes.
+
+    Returns:
+      A sharding for each.
+    """
+    fsdp = mesh.shape["fsdp"]
+
+    def place(x) -> NamedSharding:
+        cut = [d for d in range(x.ndim) if x.shape[d] % fsdp == 0]
+        if fsdp == 1 or x.size < _SMALLEST_SHARDED or not cut:
+            return NamedSharding(mesh, PartitionSpec())
+        longest = max(cut, key=lambda d: x.shape[d])
+        return NamedSharding(mesh, PartitionSpec(*[None] * longest, "fsdp"))
+
+    return jax.tree.map(place, state)

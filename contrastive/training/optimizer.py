@@ -1,0 +1,81 @@
+"""AdamW for the encoder, Adam for the temperature."""
+
+from __future__ import annotations
+
+import jax
+import optax
+from jaxtyping import PyTree
+
+from contrastive.config import Optimizer
+from contrastive.types import Params
+
+
+def make_schedule(config: Optimizer, steps: int) -> optax.Schedule:
+    """Learning rate of each step: linear warm-up, then cosine, linear or no decay to zero.
+
+    Args:
+      config: Rate, warm-up and schedule.
+      steps: Steps of the run.
+
+    Returns:
+      An optax schedule.
+
+    Raises:
+      ValueError: If the warm-up is longer than the run.
+    """
+    if config.warmup_steps > steps:
+        raise ValueError(
+            f"optimizer.warmup_steps is {config.warmup_steps}, more than the run's {steps} steps"
+        )
+    rate, left = config.learning_rate, max(steps - config.warmup_steps, 1)
+    after = {
+        "cosine": optax.cosine_decay_schedule(rate, left),
+        "linear": optax.linear_schedule(rate, 0.0, left),
+        "constant": optax.constant_schedule(rate),
+    }[config.schedule]
+    if not config.warmup_steps:
+        return after
+    # Step 0 already learns: the ramp ends at the full rate on the step after the warm-up.
+    first = rate / (config.warmup_steps + 1)
+    ramp = optax.linear_schedule(first, rate, config.warmup_steps)
+    return optax.join_schedules([ramp, after], [config.warmup_steps])
+
+
+def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformation:
+    """The optax chain of both parts of the one parameter tree.
+
+    Clipping and decay are the encoder's alone: the temperature's gradient grows as 1/t^2, and must
+    neither shrink the encoder's nor be decayed towards nothing in particular.
+
+    Args:
+      config: The optimizer's settings.
+      steps: Steps of the run.
+
+    Returns:
+      A transformation of `{"encoder": ..., "temperature": ...}`.
+    """
+    schedule = make_schedule(config, steps)
+    adam = {"b1": config.b1, "b2": config.b2, "eps": config.eps}
+    clip = optax.identity()
+    if config.max_grad_norm is not None:
+        clip = optax.clip_by_global_norm(config.max_grad_norm)
+    encoder = optax.chain(
+        clip, optax.adamw(schedule, weight_decay=config.weight_decay, mask=decays, **adam)
+    )
+    return optax.partition(
+        {"encoder": encoder, "temperature": optax.adam(schedule, **adam)}, by_part
+    )
+
+
+def by_part(params: Params) -> PyTree[str]:
+    """Labels every parameter by the branch of the tree it is on."""
+    return {part: jax.tree.map(lambda _: part, tree) for part, tree in params.items()}
+
+
+def decays(params: Params) -> PyTree[bool]:
+    """Which parameters weight decay touches: matrices, but not embedding tables."""
+
+    def one(path, x):
+        return x.ndim > 1 and not any("embedding" in str(key) for key in path)
+
+    return jax.tree_util.tree_map_with_path(one, params)

@@ -1,0 +1,108 @@
+"""The experiment runner: config in; trained, evaluated and exported model out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from contrastive.config import Experiment
+from contrastive.evaluation.retrieval import evaluate
+from contrastive.training import distributed
+from contrastive.training.assemble import Parts, assemble
+from contrastive.training.checkpoint import Checkpoints, Progress
+from contrastive.training.finish import Results, finish
+from contrastive.training.interrupt import Interrupt
+from contrastive.training.log import Log
+from contrastive.training.step import TrainState
+from contrastive.training.workdir import claim
+
+
+def run(config: Experiment, workdir: Path) -> Results | None:
+    """Trains, evaluates and exports; goes on where an earlier call in the folder stopped.
+
+    Args:
+      config: The run.
+      workdir: Its folder; local, or shared by all processes.
+
+    Returns:
+      The results, or None when the run was asked to stop before its end.
+
+    Raises:
+      DataError: For data that cannot be used, before training.
+      WorkdirError: For a folder that belongs to another config.
+      Diverged: If the loss or the gradient stops being finite.
+      SaveError: If a checkpoint cannot be written.
+    """
+    distributed.initialize()
+    claim(workdir, config, write=False)  # before minutes go into data
+    parts = assemble(config)
+    distributed.most(0)  # every process has looked before one writes
+    if distributed.is_first():
+        claim(workdir, config, write=True)
+    with Checkpoints(workdir / "checkpoints", config.keep_checkpoints) as checkpoints:
+        state, progress, log = _train(config, parts, checkpoints, workdir)
+        if int(state.step) < config.steps and not _is_over(config, progress):
+            return None
+        return finish(config, parts, checkpoints.restore_best(state), progress, log, workdir)
+
+
+def _train(
+    config: Experiment, parts: Parts, checkpoints: Checkpoints, workdir: Path
+) -> tuple[TrainState, Progress, Log]:
+    state, progress, feed = parts.state, Progress(), parts.feed
+    if checkpoints.latest_step() is not None:
+        state, position, progress = checkpoints.restore(state)
+        feed.seek(position)
+    step = int(state.step)
+    log = Log(config, workdir, step, feed)
+    with log, _bar(config, step) as bar, Interrupt() as interrupt:
+        fed = feed.take(interrupt.asked)
+        while step < config.steps and not fed.stop and not _is_over(config, progress):
+            log_now = step == 0 or _due(step + 1, config.log_steps, config.steps)
+            state, metrics = parts.train_step(state, fed.batch, np.bool_(log_now))
+            step += 1
+            log.note(step, metrics, fed.padding)
+            # The next batch is made while the devices compute. From here on feed.position is the
+            # place before that batch, which is the one that belongs to this state.
+            fed = feed.take(interrupt.asked)
+            if log_now:
+                bar.set_postfix(log.write())
+            if parts.validation and _due(step, config.eval_steps, config.steps):
+                log.pause()
+                scores = evaluate(parts.encoder, state.params["encoder"], parts.validation)
+                log.write_scores(step, scores)
+                progress = progress.after(scores[config.metric], step)
+                if progress.best_step == step:
+                    checkpoints.save_best(state)
+                log.resume()
+            if _due(step, config.save_steps, config.steps):
+                log.pause()
+                checkpoints.save(state, feed.position, progress)
+                log.resume()
+            bar.update()
+        log.pause()
+        checkpoints.save(state, feed.position, progress)
+        checkpoints.wait()
+    return state, progress, log
+
+
+def _due(step: int, every: int | None, last: int) -> bool:
+    return step == last or (every is not None and step % every == 0)
+
+
+def _is_over(config: Experiment, progress: Progress) -> bool:
+    return config.patience is not None and progress.worse >= config.patience
+
+
+def _bar(config: Experiment, step: int) -> tqdm:
+    return tqdm(
+        total=config.steps,
+        initial=step,
+        desc=config.name,
+        unit=" steps",
+        mininterval=0.1 if sys.stderr.isatty() else 10.0,
+        disable=not distributed.is_first(),
+    )

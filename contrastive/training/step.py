@@ -1,0 +1,204 @@
+"""One step of training: a pure function of state and batch."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from contrastive.losses.infonce import info_nce
+from contrastive.models.embedder import Embedder
+from contrastive.temperature.diagnostics import diagnose, summarize
+from contrastive.temperature.policies import Policy
+from contrastive.training.mesh import BATCH_AXES
+from contrastive.types import Batch, Params
+
+Metrics: TypeAlias = dict[str, Float[Array, ""]]
+Step: TypeAlias = Callable[["TrainState", Batch, Bool[Array, ""]], tuple["TrainState", Metrics]]
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("step", "seed", "params", "opt_state"),
+    meta_fields=(),
+)
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """All that a step changes, and all that a checkpoint must hold.
+
+    Attributes:
+      step: Updates made.
+      seed: Of dropout; the randomness of a step is a function of (seed, step).
+      params: `{"encoder": ..., "temperature": ...}`.
+      opt_state: The optimizer's.
+    """
+
+    step: Int[Array, ""]
+    seed: Int[Array, ""]
+    params: Params
+    opt_state: PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """What the embeddings of a batch are scored by.
+
+    Attributes:
+      policy: Who sets the temperature.
+      group_size: Documents a query.
+      in_batch: Whether other queries' documents are negatives.
+      mask_false_negatives: Whether text ids are used.
+      tile: Rows and columns a tile.
+    """
+
+    policy: Policy
+    group_size: int = 1
+    in_batch: bool = True
+    mask_false_negatives: bool = True
+    tile: int | None = None
+
+
+def init_state(
+    embedder: Embedder,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    seed: Int[Array, ""] | int,
+) -> TrainState:
+    """State before the first step; a pure function of the seed.
+
+    Args:
+      embedder: Whose parameters.
+      objective: Whose temperature.
+      optimizer: Whose state.
+      seed: Decides first parameters and dropout.
+
+    Returns:
+      The state.
+    """
+    params = {
+        "encoder": embedder.init(jax.random.key(seed)),
+        "temperature": objective.policy.init(),
+    }
+    return TrainState(jnp.int32(0), jnp.int32(seed), params, optimizer.init(params))
+
+
+def make_train_step(
+    embedder: Embedder,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+) -> Step:
+    """The step, to be jitted, and vmapped over states for sweeps.
+
+    The encoder is a global-view program that the compiler divides over the mesh. The loss is mapped
+    explicitly, which makes its communication certain: documents are gathered once.
+
+    Args:
+      embedder: Tokens to embeddings.
+      objective: Embeddings to losses.
+      optimizer: Gradients to updates.
+      mesh: Devices.
+
+    Returns:
+      `(state, batch, diagnosing) -> (state, metrics)`. An update that is not finite is not applied;
+      `metrics["finite"]` says so. Diagnostics are computed where `diagnosing`, or where the update
+      is not finite, and are NaN otherwise.
+    """
+
+    def train_step(state: TrainState, batch: Batch, diagnosing: Bool[Array, ""]):
+        rng = jax.random.fold_in(jax.random.key(state.seed), state.step)
+
+        def mean_loss(params):
+            rng_queries, rng_documents = jax.random.split(rng)
+            queries = embedder.embed(params["encoder"], batch.queries, rng_queries)
+            documents = embedder.embed(params["encoder"], batch.documents, rng_documents)
+            temperature = objective.policy.temperature(params["temperature"], state.step)
+            losses = _losses(objective, mesh)(queries, documents, temperature, _ids(objective, batch))
+            return losses.mean(), (queries, documents, temperature)
+
+        gradient = jax.value_and_grad(mean_loss, has_aux=True)
+        (loss, (queries, documents, temperature)), grads = gradient(state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        params = {
+            **params,
+            "temperature": objective.policy.project(params["temperature"]),
+        }
+        norm = optax.global_norm(grads["encoder"])
+        finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(grads))
+        new = TrainState(state.step + 1, state.seed, params, opt_state)
+        new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
+        describe = functools.partial(_describe, objective, mesh)
+        described = jax.lax.cond(
+            diagnosing | ~finite,
+            describe,
+            lambda *args: jax.tree.map(
+                lambda x: jnp.full(x.shape, jnp.nan, x.dtype), jax.eval_shape(describe, *args)
+            ),
+            queries,
+            documents,
+            temperature,
+            _ids(objective, batch),
+        )
+        metrics = {
+            "loss": loss,
+            "temperature": temperature,
+            "grad_norm": norm,
+            "finite": finite.astype(jnp.float32),
+            **described,
+        }
+        return new, metrics
+
+    return train_step
+
+
+def _ids(objective: Objective, batch: Batch) -> dict[str, Array]:
+    if not objective.mask_false_negatives:
+        return {}
+    names = ("query_ids", "document_ids", "known_positive_ids")
+    return {name: jnp.asarray(getattr(batch, name)) for name in names}
+
+
+def _mapped(function, mesh):
+    """Maps (queries, documents, temperature, ids) over the mesh, divided by query."""
+    rows = PartitionSpec(BATCH_AXES)
+    in_specs = (rows, rows, PartitionSpec(), rows)
+    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=rows)
+
+
+def _losses(objective, mesh):
+    def losses(queries, documents, temperature, ids):
+        return info_nce(
+            queries,
+            documents,
+            temperature=temperature,
+            group_size=objective.group_size,
+            in_batch=objective.in_batch,
+            tile=objective.tile,
+            axis_name=BATCH_AXES,
+            **ids,
+        )
+
+    return _mapped(losses, mesh)
+
+
+def _describe(objective, mesh, queries, documents, temperature, ids) -> Metrics:
+    def describe(queries, documents, temperature, ids):
+        return diagnose(
+            queries,
+            documents,
+            temperature=temperature,
+            group_size=objective.group_size,
+            tile=objective.tile,
+            axis_name=BATCH_AXES,
+            **ids,
+        )
+
+    return summarize(_mapped(describe, mesh)(queries, documents, temperature, ids))

@@ -1,0 +1,29 @@
+"""Finds Python functions by what they do: (docstring, code) pairs from this very machine.
+
+contrastive train experiments/quickstart.py --workdir runs/quickstart
+"""
+
+from contrastive.config import Data, Experiment, Loss, Optimizer, Pydoc, Static, WordPiece
+
+default = Experiment(
+    name="quickstart",
+    steps=300,
+    batch_size=256,
+    data=Data(
+        train=Pydoc(split="train"),
+        validation=Pydoc(split="validation"),
+        test=Pydoc(split="test"),
+        tokenizer=WordPiece(vocab_size=16384),
+        query_max_length=64,
+        document_max_length=256,
+    ),
+    model=Static(width=256),
+    loss=Loss(temperature=0.05),
+    optimizer=Optimizer(learning_rate=2e-3, warmup_steps=20, max_grad_norm=None),
+    eval_steps=100,
+    save_steps=100,
+)
+
+smoke = default.replace(
+    **{"steps": 2, "batch_size": 16, "data.tokenizer": WordPiece(vocab_size=4096), "log_steps": 1}
+)
