@@ -35,4 +35,4 @@ def rank(queries: Sequence[str], corpus: Sequence[str], *, k: int) -> np.ndarray
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
+    return re.findall(r"[^\W_]+", text.lower())

@@ -22,6 +22,7 @@ class StaticEncoder(nn.Module):
     @nn.compact
     def __call__(self, tokens: Tokens, *, deterministic: bool = True) -> Float[Array, "R T D"]:
         del deterministic
-        init = nn.initializers.normal(self.width**-0.5)
+        # Small beside what training adds: a rare token's random vector would be noise in the mean.
+        init = nn.initializers.normal(0.01)
         table = self.param("embedding", init, (self.vocab_size, self.width))
         return table[tokens.ids]

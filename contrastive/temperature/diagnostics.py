@@ -109,10 +109,11 @@ def diagnose(
         tile=tile or DEFAULT_TILE,
     )
     positives = documents[::group_size]
+    others = keys.shape[0] - 1
     return Diagnostics(
         alignment=jnp.sum((queries - positives).astype(jnp.float32) ** 2, axis=-1),
         uniformity=_uniformity(queries, tile, axis_name),
-        masked_share=1.0 - seen.count / max(keys.shape[0] - 1, 1),
+        masked_share=(others - seen.count) / max(others, 1),
         **_softmax(seen, paired_dot(queries, positives), inverse),
     )
 

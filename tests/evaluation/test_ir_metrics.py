@@ -1,0 +1,77 @@
+import math
+
+import numpy as np
+import pytest
+
+from contrastive.data.example import Example
+from contrastive.evaluation.metrics import score, table
+from contrastive.evaluation.task import Retrieval, from_examples
+
+CORPUS = {f"d{i}": f"text {i}" for i in range(150)}
+
+
+def test_metrics_of_three_queries_are_as_by_hand():
+    relevant = {
+        "a": {"d3": 1, "d5": 1},  # found at ranks 1 and 3
+        "b": {"d7": 1, "d8": 1, "d9": 1, "d10": 1},  # one at rank 12, one at rank 100
+        "c": {"d20": 1},  # not found
+    }
+    ranking = np.full((3, 100), -1)
+    ranking[0, :4] = [3, 4, 5, 6]
+    ranking[1] = [7 if rank == 12 else 8 if rank == 100 else 30 + rank for rank in range(1, 101)]
+    ranking[2, :20] = range(20)
+    found = score(Retrieval("t", {q: q for q in relevant}, CORPUS, relevant), ranking)
+
+    gain = 1 / math.log2(2) + 1 / math.log2(4)
+    ideal = 1 / math.log2(2) + 1 / math.log2(3)
+    assert found == pytest.approx(
+        {
+            "nDCG@10": (gain / ideal + 0 + 0) / 3,
+            "MRR@10": (1 + 0 + 0) / 3,
+            "Recall@10": (2 / 2 + 0 + 0) / 3,
+            "Recall@100": (2 / 2 + 2 / 4 + 0) / 3,
+            "MAP": ((1 / 1 + 2 / 3) / 2 + (1 / 12 + 2 / 100) / 4 + 0) / 3,
+        }
+    )
+
+
+def test_graded_gains_count_in_ndcg_and_a_query_without_a_ranking_as_zero():
+    relevant = {"a": {"d1": 1, "d2": 3}, "b": {"d1": 1}}
+    ranking = np.array([[9, 1, 2], [-1, -1, -1]])
+    found = score(Retrieval("t", {q: q for q in relevant}, CORPUS, relevant), ranking)
+    gain = 1 / math.log2(3) + 3 / math.log2(4)
+    ideal = 3 / math.log2(2) + 1 / math.log2(3)
+    assert found["nDCG@10"] == pytest.approx(gain / ideal / 2)
+    assert found["MRR@10"] == pytest.approx(1 / 2 / 2)
+
+
+def test_equal_texts_of_examples_become_one_document():
+    examples = [
+        Example("x", ("one", "two"), ("three",)),
+        Example("y", ("three",), ("one", "four")),
+        Example("x", ("one",)),
+    ]
+    task = from_examples(examples, "held out")
+    assert list(task.corpus.values()) == ["one", "two", "three", "four"]
+    assert list(task.queries.values()) == ["x", "y", "x"]
+    by_text = [{task.corpus[d]: g for d, g in task.relevant[q].items()} for q in task.queries]
+    assert by_text == [{"one": 1, "two": 1}, {"three": 1}, {"one": 1}]
+
+
+def test_a_table_has_its_numbers_under_their_names():
+    names = ["MRR@10", "a long metric's name"]
+    rows = [
+        ("BM25", {names[0]: 0.5, names[1]: 1.0}),
+        ("a long system's name", dict.fromkeys(names, 0)),
+    ]
+    header, *lines = table(rows, names).splitlines()
+    assert [line.split()[-2:] for line in lines] == [["0.500", "1.000"], ["0.000", "0.000"]]
+    assert [line.startswith(name) for line, (name, _) in zip(lines, rows, strict=True)] == [
+        True
+    ] * 2
+    assert {len(line) for line in lines} == {len(header)}
+    ends = [header.index(name) + len(name) for name in names]
+    assert [
+        lines[0][:end].endswith(number)
+        for end, number in zip(ends, ("0.500", "1.000"), strict=True)
+    ]

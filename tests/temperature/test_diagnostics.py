@@ -1,0 +1,97 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, PartitionSpec
+
+from contrastive.temperature import diagnose, summarize
+
+B, G, D, T = 16, 2, 8, 0.1
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = np.random.default_rng(0)
+    queries = rng.normal(size=(B, D))
+    documents = rng.normal(size=(B * G, D))
+    documents[::G] += queries
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (queries, documents)]
+    ids = np.arange(1, B * G + 1)
+    ids[2 * G] = ids[0]  # rows 0 and 2 share their positive
+    return (*(x.astype(np.float32) for x in unit), ids.astype(np.int32))
+
+
+def truth(queries, documents, ids):
+    """Each number by its definition, in float64."""
+    s = queries.astype(np.float64) @ documents.astype(np.float64).T
+    values = {}
+    rows = []
+    for i in range(B):
+        others = [j for j in range(B * G) if j != i * G]
+        kept = [j for j in others if ids[j] != ids[i * G]]
+        negative = s[i, kept]
+        r = np.exp(negative / T) / np.exp(negative / T).sum()
+        p = np.exp(np.append(negative, s[i, i * G]) / T)
+        p /= p.sum()
+        distance = [np.sum((queries[i] - queries[k]) ** 2.0) for k in range(B) if k != i]
+        rows.append(
+            {
+                "positive_cosine": s[i, i * G],
+                "negative_cosine": negative.mean(),
+                "entropy": -(p * np.log(p)).sum(),
+                "effective_negatives": np.exp(-(r * np.log(r)).sum()),
+                "top_negative_share": r.max(),
+                "accuracy": float(s[i, i * G] > negative.max()),
+                "largest_logit": np.abs(np.append(negative, s[i, i * G])).max() / T,
+                "masked_share": 1 - len(kept) / len(others),
+                "alignment": np.sum((queries[i] - documents[i * G]) ** 2.0),
+                "uniformity": np.mean(np.exp(-2 * np.array(distance))),
+            }
+        )
+    for name in rows[0]:
+        column = np.array([row[name] for row in rows])
+        values[name] = column.max() if name == "largest_logit" else column.mean()
+    values["uniformity"] = np.log(values["uniformity"])
+    return values
+
+
+@pytest.mark.parametrize("tile", [None, 3])
+@pytest.mark.parametrize("devices", [1, 8])
+def test_every_diagnostic_matches_its_definition(batch, tile, devices):
+    queries, documents, ids = batch
+    mesh = jax.make_mesh(
+        (devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]
+    )
+    rows = PartitionSpec("data")
+
+    def mapped(queries, documents, ids):
+        described = functools.partial(diagnose, temperature=T, group_size=G, tile=tile)
+        return described(queries, documents, document_ids=ids, axis_name="data")
+
+    mapped = jax.shard_map(mapped, mesh=mesh, in_specs=rows, out_specs=rows)
+    found = summarize(jax.jit(mapped)(*batch))
+    expected = truth(queries, documents, ids)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert float(found[name]) == pytest.approx(value, rel=1e-5), name
+
+
+def test_entropy_and_effective_negatives_at_both_ends():
+    queries = jnp.eye(4)
+    documents = jnp.eye(4)
+    hot = summarize(diagnose(queries, documents, temperature=1e4))
+    assert float(hot["effective_negatives"]) == pytest.approx(3, rel=1e-4)
+    assert float(hot["entropy"]) == pytest.approx(np.log(4), rel=1e-4)
+    cold = summarize(diagnose(queries, documents, temperature=1e-3))
+    assert float(cold["entropy"]) == 0
+    assert float(cold["accuracy"]) == 1
+
+
+def test_a_query_without_negatives_gives_finite_numbers():
+    same = np.full(3, 7)
+    found = summarize(diagnose(jnp.eye(3), jnp.eye(3), temperature=0.1, document_ids=same))
+    assert all(np.isfinite(float(value)) for value in found.values())
+    assert float(found["masked_share"]) == 1
+    assert float(found["effective_negatives"]) == 0
