@@ -108,9 +108,12 @@ def _train(file: str, arguments: list[str]) -> None:
         args=arguments,
         config=(tyro.conf.CascadeSubcommandArgs,),
     )
+    from contrastive.training.distributed import is_first
     from contrastive.training.runner import run
 
     results = run(experiment, workdir)
+    if not is_first():
+        return
     if results is None:
         print(f"Stopped and saved in {workdir}. The same command goes on from there.")
     else:
@@ -174,12 +177,10 @@ def evaluate(
       bm25: Whether to score BM25 too.
     """
     from contrastive.evaluation import retrieval
-    from contrastive.evaluation.loading import load
     from contrastive.evaluation.metrics import METRICS, table
     from contrastive.evaluation.task import load_beir
-    from contrastive.training.mesh import make_mesh
 
-    encoder, params = load(model, make_mesh())
+    encoder, params = _load(model)
     task = load_beir(beir, split)
     rows = [("BM25", retrieval.evaluate_bm25(task))] if bm25 else []
     rows.append((model.name, retrieval.evaluate(encoder, params, task)))
@@ -205,11 +206,8 @@ def encode(
     """
     import numpy as np
 
-    from contrastive.evaluation.loading import load
-    from contrastive.training.mesh import make_mesh
-
     texts = _lines(input)
-    encoder, params = load(model, make_mesh())
+    encoder, params = _load(model)
     vectors = (encoder.queries if kind == "query" else encoder.documents)(params, texts)
     with open(output, "wb") as file:
         np.save(file, vectors)
@@ -232,12 +230,10 @@ def search(
       corpus: Text file, UTF-8, a document a line; the run's held-out documents unless given.
       top: Documents to show.
     """
-    from contrastive.evaluation.loading import load
     from contrastive.evaluation.topk import top_k
-    from contrastive.training.mesh import make_mesh
 
     texts = _held_out(run) if corpus is None else _lines(corpus)
-    encoder, params = load(run, make_mesh())
+    encoder, params = _load(run)
     vectors = encoder.documents(params, texts)
     scores, places = top_k(encoder.queries(params, [query]), vectors, min(top, len(texts)))
     print(f"{query!r} in {len(texts)} documents\n")
@@ -246,6 +242,15 @@ def search(
         more = f"\n   ... {len(shown) - 8} more lines" if len(shown) > 8 else ""
         print(f"{rank}. similarity {score:.3f}")
         print("\n".join(f"   {line[:96]}" for line in shown[:8]) + more + "\n")
+
+
+def _load(folder: Path):
+    from contrastive.evaluation.loading import load
+    from contrastive.training.compilation import keep_compiled_programs
+    from contrastive.training.mesh import make_mesh
+
+    keep_compiled_programs()
+    return load(folder, make_mesh())
 
 
 def _held_out(run: Path) -> list[str]:

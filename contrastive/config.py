@@ -60,7 +60,7 @@ class Pretrained(Config):
 
 
 Source: TypeAlias = Annotated[Pydoc | Jsonl, Field(discriminator="kind")]
-HeldOut: TypeAlias = Annotated[Pydoc | Jsonl, Field(discriminator="kind")] | None
+HeldOut: TypeAlias = Pydoc | Jsonl | None
 TokenizerConfig: TypeAlias = Annotated[WordPiece | Pretrained, Field(discriminator="kind")]
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 
-import bm25s
 import numpy as np
 
 
@@ -23,6 +23,10 @@ def rank(queries: Sequence[str], corpus: Sequence[str], *, k: int) -> np.ndarray
     Source:
       Robertson & Zaragoza, 2009, doi:10.1561/1500000019.
     """
+    # Importing bm25s runs a JAX computation, after which no process can join a distributed run.
+    import bm25s
+
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
     retriever = bm25s.BM25(method="lucene", k1=1.2, b=0.75)
     retriever.index([_words(text) for text in corpus], show_progress=False)
     ranking = np.full((len(queries), k), -1)

@@ -144,9 +144,8 @@ class Checkpoints:
             try:
                 manager.wait_until_finished()
                 manager.check_for_errors()
-            except Exception as error:  # TensorStore and Orbax raise many kinds
+            except Exception as error:  # as in _save
                 raise self._failed(manager, error) from error
-        self._writing = None
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -158,19 +157,22 @@ class Checkpoints:
                 manager.close()
 
     def _save(self, manager: ocp.CheckpointManager, step: int, args: ocp.args.Composite) -> None:
+        # One save at a time: with several processes, two at once wait at each other's barriers.
+        self.wait()
+        self._writing = step
         try:
-            manager.wait_until_finished()
-            manager.check_for_errors()
-            self._writing = step
             manager.save(step, args=args, force=True)
-        except Exception as error:  # as above
+        except Exception as error:  # TensorStore and Orbax raise many kinds
             raise self._failed(manager, error) from error
 
     def _failed(self, manager: ocp.CheckpointManager, error: Exception) -> SaveError:
+        # Orbax's other writers fail too; their tracebacks would bury this message at exit.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         manager.reload()
         whole = manager.latest_step()
         kept = f"the checkpoint of step {whole} is whole" if whole is not None else "none was saved"
-        reason = str(error).strip().split("\n")[0][:300]
+        # TensorStore wraps "what: why" in one '"path": ' after another.
+        reason = str(error).strip().split("\n")[0].rsplit('": ', 1)[-1][:300]
         return SaveError(
             f"cannot save the checkpoint of step {self._writing} in {manager.directory}: {reason}. "
             f"Of those before it, {kept}. Free some space, then give the same command to go on."

@@ -12,6 +12,7 @@ from contrastive.config import Experiment
 from contrastive.evaluation.retrieval import evaluate
 from contrastive.training import distributed
 from contrastive.training.assemble import Parts, assemble
+from contrastive.training.compilation import keep_compiled_programs
 from contrastive.training.checkpoint import Checkpoints, Progress
 from contrastive.training.finish import Results, finish
 from contrastive.training.interrupt import Interrupt
@@ -37,6 +38,7 @@ def run(config: Experiment, workdir: Path) -> Results | None:
       SaveError: If a checkpoint cannot be written.
     """
     distributed.initialize()
+    keep_compiled_programs()
     claim(workdir, config, write=False)  # before minutes go into data
     parts = assemble(config)
     distributed.most(0)  # every process has looked before one writes

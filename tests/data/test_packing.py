@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -15,7 +16,7 @@ NO_IDS = np.zeros(0, np.int32)
 def numbered(lengths):
     """Texts of given lengths in which no token occurs twice."""
     ends = np.cumsum([1, *lengths])
-    return [np.arange(a, b, dtype=np.int32) for a, b in zip(ends, ends[1:], strict=False)]
+    return [np.arange(a, b, dtype=np.int32) for a, b in itertools.pairwise(ends)]
 
 
 @st.composite

@@ -96,14 +96,6 @@ def test_a_bad_judgement_is_refused_with_file_and_line(folder, name):
         assert "7'" in message
 
 
-def test_an_id_with_a_quotation_mark_is_an_id_like_any_other(folder):
-    (folder / "queries.jsonl").write_text(
-        '{"_id": "\\"q1", "text": "one"}\n{"_id": "q2", "text": "2"}\n'
-    )
-    (folder / "qrels/test.tsv").write_text('"q1\td1\t1\nq2\td2\t1\n')
-    assert load_beir(folder).relevant == {'"q1': {"d1": 1}, "q2": {"d2": 1}}
-
-
 @pytest.mark.parametrize("file", FILES)
 def test_a_missing_file_is_named(folder, file):
     (folder / file).unlink()

@@ -1,3 +1,4 @@
+import itertools
 import math
 import re
 
@@ -57,17 +58,17 @@ def test_rankings_follow_the_formula():
     words = [f"w{i}" for i in range(40)]
     common = 1 / np.arange(1, 41)
 
-    def texts(count, lengths):
-        drawn = (rng.choice(words, n, p=common / common.sum()) for n in lengths)
-        return [" ".join(text) for text, _ in zip(drawn, range(count), strict=False)]
+    def texts(count, most):
+        lengths = rng.integers(1, most, count)
+        return [" ".join(rng.choice(words, n, p=common / common.sum())) for n in lengths]
 
-    corpus = texts(80, rng.integers(1, 40, 80))
+    corpus = texts(80, 40)
     corpus[::9] = corpus[0:1] * len(corpus[::9])  # equal texts score the same
-    queries = texts(25, rng.integers(1, 8, 25))
+    queries = texts(25, 8)
     for query, ranking in zip(queries, bm25.rank(queries, corpus, k=80), strict=True):
         scores = okapi(query, corpus)
         assert sorted(ranking.tolist()) == list(range(80))
-        for better, worse in zip(ranking, ranking[1:], strict=False):
+        for better, worse in itertools.pairwise(ranking):
             assert scores[better] > scores[worse] - 1e-5
             if scores[better] == scores[worse]:
                 assert better < worse

@@ -1,4 +1,3 @@
-import functools
 import math
 
 import jax
@@ -183,5 +182,13 @@ def test_the_static_encoder_averages_its_table(texts, normalize):
         if normalize and len(ids):
             row /= math.sqrt(sum(row * row))
     tokens = pack(texts, row_length=12, texts_per_row=4, blocks=2)
-    found = functools.partial(static.embed, params)(tokens)
+    found = embed(static, params, tokens)
     np.testing.assert_allclose(np.asarray(found), truth, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", [config.Static(width=6), SMALL], ids=["static", "transformer"])
+def test_parameters_read_from_a_file_embed_without_a_compiler_too(texts, model):
+    ours = build(model, vocab_size=VOCABULARY, pooling="mean", normalize=True)
+    params, tokens = ours.init(jax.random.key(3)), pack(texts, row_length=12, texts_per_row=4)
+    found = ours.embed(jax.device_get(params), tokens)  # NumPy arrays, and no jit
+    np.testing.assert_allclose(found, embed(ours, params, tokens), atol=1e-6)

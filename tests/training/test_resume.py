@@ -1,0 +1,95 @@
+"""N steps = k steps + an end of any kind + N - k steps, bit for bit."""
+
+import re
+import resource
+import signal
+
+import pytest
+from tiny import experiment, finish, losses, start, wait_for_step, weights, write_experiment
+
+from contrastive.training.writers import read_metrics
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    file = write_experiment(folder, experiment(folder))
+    finish(start(file, folder / "run"))
+    return folder, file
+
+
+def same_as_undisturbed(undisturbed, workdir):
+    folder, _ = undisturbed
+    assert losses(workdir) == losses(folder / "run")
+    assert weights(workdir) == weights(folder / "run")
+
+
+def test_killed_three_times(undisturbed, tmp_path):
+    _, file = undisturbed
+    for step in (1, 5, 10):  # before the first checkpoint, between two, and near the end
+        process = start(file, tmp_path / "run")
+        wait_for_step(tmp_path / "run", step, process)
+        process.kill()
+        process.wait()
+    finish(start(file, tmp_path / "run"))
+    same_as_undisturbed(undisturbed, tmp_path / "run")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop(undisturbed, tmp_path, number):
+    _, file = undisturbed
+    process = start(file, tmp_path / "run")
+    wait_for_step(tmp_path / "run", 4, process)
+    process.send_signal(number)
+    output = finish(process, expected_code=0)
+    assert "The same command goes on from there" in output
+    assert 4 <= len(losses(tmp_path / "run")) < 12
+    finish(start(file, tmp_path / "run"))
+    same_as_undisturbed(undisturbed, tmp_path / "run")
+
+
+def test_disk_full_while_saving(undisturbed, tmp_path):
+    _, file = undisturbed
+    process = start(file, tmp_path / "run")
+    wait_for_step(tmp_path / "run", 7, process)  # step 3 is saved before step 6 can be
+    process.kill()
+    process.wait()
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, 8_000))
+
+    output = finish(start(file, tmp_path / "run", preexec_fn=small_files), expected_code=1)
+    assert re.search(r"cannot save the checkpoint of step (6|9) .*: .*[Ff]ile too large", output)
+    assert re.search(r"the checkpoint of step (3|6) is whole", output)
+    assert "Traceback" not in output, output
+    finish(start(file, tmp_path / "run"))
+    same_as_undisturbed(undisturbed, tmp_path / "run")
+
+
+def test_a_finished_run_given_again_changes_nothing(undisturbed):
+    folder, file = undisturbed
+    before = weights(folder / "run")
+    finish(start(file, folder / "run"))
+    assert weights(folder / "run") == before
+
+
+def test_on_another_number_of_devices(undisturbed, tmp_path):
+    # Dropout is drawn by row, and rows are divided among devices: it is off here.
+    folder, _ = undisturbed
+    config = experiment(folder, **{"model.dropout": 0.0})
+    file = write_experiment(tmp_path, config)
+    finish(start(file, tmp_path / "one"))
+    process = start(file, tmp_path / "moved")
+    wait_for_step(tmp_path / "moved", 7, process)
+    process.kill()
+    process.wait()
+    finish(start(file, tmp_path / "moved", devices=4))
+    moved, one = losses(tmp_path / "moved"), losses(tmp_path / "one")
+    assert moved[:3] == one[:3]
+    assert moved == pytest.approx(one, rel=1e-5)
+
+
+def test_metrics_cut_short_by_a_kill_are_read(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    assert read_metrics(path) == [{"step": 1, "loss": 2.0}]

@@ -1,0 +1,114 @@
+"""A run that takes seconds, and the real command in a process of its own."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from contrastive.config import Data, Experiment, Jsonl, Learned, Loss, Optimizer, Transformer
+
+WORDS = [f"{a}{b}" for a in ("ka", "lo", "mi", "nu", "re", "so") for b in ("ba", "de", "fi", "gu")]
+
+
+def write_rows(path: Path, rows: int, seed: int = 0) -> Path:
+    """Queries whose positives share their words, with two hard negatives."""
+    rng = random.Random(seed)
+    lines = []
+    for _ in range(rows):
+        words = rng.sample(WORDS, 3)
+        positives = [" ".join([*words, *rng.choices(WORDS, k=rng.randint(1, 9))]) for _ in "ab"]
+        negatives = [" ".join(rng.sample(WORDS, 4)) for _ in range(3)]
+        lines.append(json.dumps({"query": " ".join(words), "pos": positives, "neg": negatives}))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def experiment(folder: Path, **changes) -> Experiment:
+    """All that has state: dropout, a learned temperature, groups, warm-up, evaluation."""
+    train, held_out = folder / "train.jsonl", folder / "held_out.jsonl"
+    if not train.exists():
+        write_rows(train, 40)
+        write_rows(held_out, 20, seed=1)
+    base = Experiment(
+        name="tiny",
+        steps=12,
+        batch_size=8,
+        data=Data(
+            train=Jsonl(path=str(train)),
+            validation=Jsonl(path=str(held_out)),
+            group_size=2,
+            query_max_length=16,
+            document_max_length=24,
+            texts_per_row=4,
+        ),
+        model=Transformer(width=16, depth=1, heads=2, mlp_width=16, dropout=0.1),
+        loss=Loss(temperature=0.05, policy=Learned()),
+        optimizer=Optimizer(learning_rate=1e-2, warmup_steps=3),
+        log_steps=1,
+        save_steps=3,
+        eval_steps=6,
+    )
+    return base.replace(**changes)
+
+
+def write_experiment(folder: Path, config: Experiment) -> Path:
+    """A Python file of the experiment, as a user would have."""
+    path = folder / "tiny_experiment.py"
+    path.write_text(
+        "from contrastive.config import Experiment\n"
+        f"default = Experiment.model_validate_json({config.model_dump_json()!r})\n"
+    )
+    return path
+
+
+def start(file: Path, workdir: Path, devices: int = 1, environment=None, **kwargs):
+    """`contrastive train` in the background."""
+    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "contrastive", "train", str(file), "--workdir", str(workdir)],
+        env={**os.environ, **flags, **(environment or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **kwargs,
+    )
+
+
+def finish(process, expected_code: int = 0, timeout: float = 240) -> str:
+    """Waits, and returns what the process printed."""
+    output, _ = process.communicate(timeout=timeout)
+    assert process.returncode == expected_code, output
+    return output
+
+
+def wait_for_step(workdir: Path, step: int, process, timeout: float = 240) -> None:
+    """Returns once the step is in the run's metrics."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        if any(row["step"] >= step for row in metrics(workdir)):
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    raise AssertionError(f"step {step} did not come in {timeout} s")
+
+
+def metrics(workdir: Path) -> list[dict]:
+    """Whole lines of the metrics file."""
+    path = workdir / "metrics.jsonl"
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def losses(workdir: Path) -> list[float]:
+    """Loss of each step, in order."""
+    rows = [row for row in metrics(workdir) if "loss" in row]
+    assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
+    return [row["loss"] for row in rows]
+
+
+def weights(workdir: Path) -> bytes:
+    """The exported parameters, bit for bit."""
+    return (workdir / "model" / "model.safetensors").read_bytes()
