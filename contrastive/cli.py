@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import pydantic
 import tyro
 
-from contrastive.config import Experiment
+from contrastive.config import ConfigError, Experiment
 
 _DESCRIPTION = """Contrastive training of embedding models, with temperature as a first-class,
 measurable thing.
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _expected() -> tuple[type[Exception], ...]:
     """Errors whose message is meant for the person at the terminal; others show where they arose."""
-    expected: list[type[Exception]] = [UsageError, ImportError, pydantic.ValidationError]
+    expected: list[type[Exception]] = [UsageError, ConfigError, ImportError, pydantic.ValidationError]
     for module, names in (
         ("contrastive.data.example", ("DataError",)),
         ("contrastive.interop.sentence_transformers", ("FolderError",)),

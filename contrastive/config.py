@@ -9,6 +9,10 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from tyro.conf import Suppress
 
 
+class ConfigError(ValueError):
+    """Settings that do not go together, found where they meet."""
+
+
 class Config(pydantic.BaseModel):
     """A frozen config; an unknown or invalid field is an error that names it."""
 
@@ -227,7 +231,7 @@ class Experiment(Config):
     """Where metrics go besides metrics.jsonl."""
 
     @pydantic.model_validator(mode="after")
-    def _has_negatives(self):
+    def _goes_together(self):
         if self.data.group_size == 1 and not self.loss.in_batch:
             raise ValueError(
                 "loss.in_batch is False and data.group_size is 1: no negatives are left; "
@@ -236,6 +240,11 @@ class Experiment(Config):
         if self.data.group_size == 1 and self.batch_size == 1:
             raise ValueError(
                 "batch_size is 1 and data.group_size is 1: no negatives are left; raise either"
+            )
+        if self.optimizer.warmup_steps > self.steps:
+            raise ValueError(
+                f"optimizer.warmup_steps is {self.optimizer.warmup_steps}, more than the run's "
+                f"{self.steps} steps; lower it"
             )
         if self.patience and not (self.eval_steps and self.data.validation):
             raise ValueError(

@@ -24,6 +24,4 @@ default = Experiment(
     save_steps=100,
 )
 
-smoke = default.replace(
-    **{"steps": 2, "batch_size": 16, "data.tokenizer": WordPiece(vocab_size=4096), "log_steps": 1}
-)
+smoke = default.replace(steps=2, batch_size=16, **{"optimizer.warmup_steps": 1})

@@ -128,7 +128,9 @@ def summarize(diagnostics: Diagnostics) -> dict[str, Float[Array, ""]]:
       Scalars by name, float32.
     """
     scalars = {name: jnp.mean(value) for name, value in diagnostics._asdict().items()}
-    scalars["largest_logit"] = jnp.max(diagnostics.largest_logit)
+    # A maximum may pass over NaN on CPUs; the mean never does.
+    largest = jnp.max(diagnostics.largest_logit)
+    scalars["largest_logit"] = jnp.where(jnp.isnan(scalars["largest_logit"]), jnp.nan, largest)
     count = diagnostics.uniformity.size
     scalars["uniformity"] = jax.nn.logsumexp(diagnostics.uniformity) - jnp.log(float(count))
     return scalars
@@ -167,6 +169,7 @@ def _softmax(seen: _Fold, positive, inverse):
     """Entropy and shares from the folded sums; a query without negatives has a certain softmax."""
     total = jnp.maximum(seen.total, 1e-30)
     penalty_entropy = jnp.where(seen.count > 0, jnp.log(total) - seen.moment / total, 0.0)
+    largest = jnp.maximum(seen.largest, jnp.abs(positive)) * inverse
     log_odds = positive * inverse - (seen.top + jnp.log(total))  # +inf without negatives
     p = jax.nn.sigmoid(log_odds)
     own = jax.scipy.special.entr(p) + jax.scipy.special.entr(jax.nn.sigmoid(-log_odds))
@@ -176,7 +179,7 @@ def _softmax(seen: _Fold, positive, inverse):
         "entropy": own + (1.0 - p) * penalty_entropy,
         "effective_negatives": jnp.where(seen.count > 0, jnp.exp(penalty_entropy), 0.0),
         "top_negative_share": jnp.where(seen.count > 0, 1.0 / total, 0.0),
-        "largest_logit": jnp.maximum(seen.largest, jnp.abs(positive)) * inverse,
+        "largest_logit": jnp.where(jnp.isnan(seen.similarity + positive), jnp.nan, largest),
         "accuracy": (positive * inverse > seen.top).astype(jnp.float32),
     }
 

@@ -6,6 +6,8 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from contrastive.config import ConfigError
+
 BATCH_AXES = ("data", "fsdp")
 _SMALLEST_SHARDED = 1 << 16  # elements; smaller parameters are cheaper to copy than to gather
 
@@ -23,11 +25,11 @@ def make_mesh(fsdp: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
       The mesh.
 
     Raises:
-      ValueError: If `fsdp` does not divide the number of devices.
+      ConfigError: If `fsdp` does not divide the number of devices.
     """
     devices = jax.devices() if devices is None else devices
     if len(devices) % fsdp:
-        raise ValueError(f"fsdp is {fsdp}, which does not divide {len(devices)} devices")
+        raise ConfigError(f"fsdp is {fsdp}, which does not divide {len(devices)} devices")
     shape = (len(devices) // fsdp, fsdp)
     return jax.make_mesh(shape, BATCH_AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
 

@@ -19,14 +19,7 @@ def make_schedule(config: Optimizer, steps: int) -> optax.Schedule:
 
     Returns:
       An optax schedule.
-
-    Raises:
-      ValueError: If the warm-up is longer than the run.
     """
-    if config.warmup_steps > steps:
-        raise ValueError(
-            f"optimizer.warmup_steps is {config.warmup_steps}, more than the run's {steps} steps"
-        )
     rate, left = config.learning_rate, max(steps - config.warmup_steps, 1)
     after = {
         "cosine": optax.cosine_decay_schedule(rate, left),

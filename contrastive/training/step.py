@@ -131,8 +131,8 @@ def make_train_step(
             **params,
             "temperature": objective.policy.project(params["temperature"]),
         }
-        norm = optax.global_norm(grads["encoder"])
-        finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(grads))
+        norm = optax.tree.norm(grads["encoder"])
+        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
         new = TrainState(state.step + 1, state.seed, params, opt_state)
         new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
         describe = functools.partial(_describe, objective, mesh)

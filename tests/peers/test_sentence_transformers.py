@@ -1,0 +1,51 @@
+"""The exported folder in the real sentence-transformers."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
+
+pytest.importorskip("torch", reason="needs the peers extra: make test-peers")
+sentence_transformers = pytest.importorskip(
+    "sentence_transformers", reason="needs the peers extra: make test-peers"
+)
+
+from tiny import WORDS, experiment  # noqa: E402
+from transformers import AutoTokenizer  # noqa: E402
+
+from contrastive.config import Static  # noqa: E402
+from contrastive.evaluation.loading import load  # noqa: E402
+from contrastive.training.mesh import make_mesh  # noqa: E402
+from contrastive.training.runner import run  # noqa: E402
+
+TEXTS = [
+    "kaba lode mifi",
+    "",
+    "Kaba, LODE! nugu-reba",
+    " ".join(WORDS * 4),  # longer than the 24 tokens a document may have
+    "words that nobody has seen",
+]
+
+
+@pytest.mark.parametrize("kind", ["static", "transformer"])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last_token"])
+def test_the_same_vectors(tmp_path, kind, pooling):
+    if kind == "static" and pooling != "mean":
+        pytest.skip("a StaticEmbedding always takes the mean")
+    model = {"model": Static(width=16)} if kind == "static" else {"model.depth": 2}
+    config = experiment(tmp_path, steps=3, pooling=pooling, eval_steps=None, **model)
+    run(config, tmp_path / "run")
+    encoder, params = load(tmp_path / "run", make_mesh())
+    ours = encoder.documents(params, TEXTS)
+    peer = sentence_transformers.SentenceTransformer(str(tmp_path / "run" / "model"), device="cpu")
+    theirs = peer.encode(TEXTS)
+    cosine = (ours * theirs).sum(axis=1)
+    empty = np.linalg.norm(ours, axis=1) == 0
+    np.testing.assert_allclose(cosine[~empty], 1.0, atol=1e-5)
+    np.testing.assert_allclose(theirs[empty], 0.0)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    tokenizer = AutoTokenizer.from_pretrained(str(tmp_path / "run" / "model"))
+    assert tokenizer("kaba lode")["input_ids"]

@@ -1,0 +1,132 @@
+"""What is refused, or stops a run, and the words it is refused with."""
+
+import json
+
+import pytest
+from tiny import experiment, losses
+
+from contrastive.config import Experiment, Fixed, Loss
+from contrastive.data.example import DataError
+from contrastive.training.log import Diverged
+from contrastive.training.runner import run
+from contrastive.training.workdir import WorkdirError
+
+
+def test_a_run_that_stops_being_finite_says_where_and_keeps_its_checkpoints(tmp_path):
+    # Steps of 1e38 make parameters overflow; save before it does.
+    config = experiment(
+        tmp_path,
+        **{
+            "optimizer.learning_rate": 1e38,
+            "optimizer.warmup_steps": 0,
+            "optimizer.max_grad_norm": None,
+            "save_steps": 1,
+            "loss.policy": Fixed(),
+        },
+    )
+    with pytest.raises(Diverged) as error:
+        run(config, tmp_path / "run")
+    message = str(error.value)
+    for words in ("step ", "temperature 0.0", "largest logit is", "Raise loss.temperature"):
+        assert words in message
+    step = int(message.split("step ")[1].split(":")[0])
+    saved = {int(p.name) for p in (tmp_path / "run" / "checkpoints" / "latest").iterdir()}
+    assert saved
+    assert max(saved) < step
+    assert len(losses(tmp_path / "run")) == step - 1
+
+
+def test_a_workdir_of_another_config_is_refused_and_names_the_fields(tmp_path):
+    config = experiment(tmp_path, steps=2, eval_steps=None, **{"optimizer.warmup_steps": 0})
+    run(config, tmp_path / "run")
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    other = config.replace(**{"loss.temperature": 0.06, "batch_size": 4})
+    with pytest.raises(WorkdirError) as error:
+        run(other, tmp_path / "run")
+    assert "loss.temperature: 0.05 -> 0.06" in str(error.value)
+    assert "batch_size: 8 -> 4" in str(error.value)
+    assert "seed" not in str(error.value)
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
+def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("years of work")
+    with pytest.raises(WorkdirError, match="not empty"):
+        run(experiment(tmp_path), tmp_path / "run")
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["thesis.tex"]
+
+
+def test_bad_data_is_refused_before_the_workdir_is_made(tmp_path):
+    config = experiment(tmp_path)
+    rows = (tmp_path / "train.jsonl").read_text().split("\n")
+    rows[6] = '{"query": "no positive", "pos": []}'
+    (tmp_path / "train.jsonl").write_text("\n".join(rows))
+    with pytest.raises(DataError, match=r'train\.jsonl:7: "pos" is empty'):
+        run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data.group_size": 5}, ["train.jsonl:1", "group_size is 5", "has 3 negatives"]),
+        ({"batch_size": 48}, ["batch_size is 48", "has 40 examples", "lower batch_size"]),
+    ],
+)
+def test_settings_the_data_cannot_fill_are_refused(tmp_path, changes, words):
+    with pytest.raises(DataError) as error:
+        run(experiment(tmp_path, **changes), tmp_path / "run")
+    assert all(word in str(error.value) for word in words)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"loss": {"temperature": 0}}, "greater than 0"),
+        ({"loss": {"temperature": -0.02}}, "greater than 0"),
+        ({"loss": {"temperature": 0.001, "policy": {"kind": "learned"}}}, "outside the policy's"),
+        ({"loss": {"in_batch": False}}, "no negatives are left"),
+        ({"batch_size": 1}, "no negatives are left"),
+        ({"steps": 20, "optimizer": {"warmup_steps": 30}}, "warmup_steps is 30, more than the run"),
+        ({"patience": 2}, "set eval_steps and data.validation"),
+        ({"model": {"kind": "transformer", "width": 30, "heads": 4}}, "multiple of 8"),
+        ({"tempratur": 0.02}, "Extra inputs are not permitted"),
+    ],
+)
+def test_impossible_configs_are_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        Experiment.model_validate({"name": "x", **changes})
+
+
+def test_a_config_survives_its_json(tmp_path):
+    config = experiment(tmp_path)
+    assert Experiment.model_validate_json(config.model_dump_json()) == config
+    assert Experiment.model_validate(json.loads(config.model_dump_json())) == config
+
+
+def test_changes_are_validated_too():
+    with pytest.raises(ValueError, match="greater than 0"):
+        Experiment(name="x").replace(**{"loss.temperature": -1.0})
+    assert Loss().temperature == 0.02
+
+
+def test_early_stopping_keeps_the_best(tmp_path):
+    # A learning rate of almost nothing: the first evaluation is the best, then patience runs out.
+    config = experiment(
+        tmp_path,
+        **{
+            "eval_steps": 2,
+            "patience": 2,
+            "steps": 40,
+            "optimizer.learning_rate": 1e-30,
+            "optimizer.warmup_steps": 0,
+        },
+    )
+    results = run(config, tmp_path / "run")
+    assert results["steps"] == 6
+    assert results["best_step"] == 2
+    again = run(config, tmp_path / "run")
+    assert again["steps"] == 6
+    assert again["scores"] == results["scores"]

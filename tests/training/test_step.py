@@ -1,0 +1,209 @@
+"""One optimizer step: the same on any mesh and any layout, and what optax by hand makes of it."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from contrastive import config
+from contrastive.data.packing import pack
+from contrastive.models.embedder import build
+from contrastive.temperature import Fixed, Learned
+from contrastive.training.mesh import batch_sharding, make_mesh, state_sharding
+from contrastive.training.optimizer import make_optimizer, make_schedule
+from contrastive.training.step import Objective, init_state, make_train_step
+from contrastive.types import Batch
+
+B, G, V = 8, 2, 64
+OPTIMIZER = config.Optimizer(learning_rate=1e-2, schedule="constant", weight_decay=0.1)
+
+
+def texts(count, longest, seed):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(5, V, rng.integers(1, longest)).astype(np.int32) for _ in range(count)]
+
+
+QUERIES, DOCUMENTS = texts(B, 8, 0), texts(B * G, 16, 1)
+
+
+def batch(blocks=1, texts_per_row=4):
+    layout = {"texts_per_row": texts_per_row, "blocks": blocks}
+    return Batch(
+        queries=pack(QUERIES, row_length=8, **layout),
+        documents=pack(DOCUMENTS, row_length=16, **layout),
+        query_ids=np.arange(1, B + 1, dtype=np.int32),
+        document_ids=np.arange(1, B * G + 1, dtype=np.int32),
+        known_positive_ids=np.zeros((B, 0), np.int32),
+    )
+
+
+def embedder(width=16):
+    model = config.Transformer(width=width, depth=2, heads=2, mlp_width=24)
+    return build(model, vocab_size=V, pooling="mean", normalize=True)
+
+
+def one_step(mesh, *, texts_per_row=4, width=16, policy=None, tile=None, model=None):
+    made = model or embedder(width)
+    optimizer = make_optimizer(OPTIMIZER, steps=10)
+    objective = Objective(policy or Learned(initial=0.05), group_size=G, tile=tile)
+    state = init_state(made, objective, optimizer, seed=3)
+    state = jax.device_put(state, state_sharding(mesh, state))
+    rows = batch_sharding(mesh)
+    placed = jax.tree.map(lambda x: jax.device_put(x, rows), batch(mesh.size, texts_per_row))
+    step = make_train_step(made, objective, optimizer, mesh)
+    return jax.jit(step)(state, placed, np.bool_(True))
+
+
+def close(found, expected, rel=1e-5):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        scale = np.max(np.abs(b)) + 1e-12
+        assert np.max(np.abs(np.asarray(a) - np.asarray(b))) <= rel * scale
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return one_step(make_mesh(devices=jax.devices()[:1]))
+
+
+@pytest.mark.parametrize(("devices", "fsdp"), [(2, 1), (8, 1), (8, 4)])
+def test_any_mesh(reference, devices, fsdp):
+    state, metrics = one_step(make_mesh(fsdp, jax.devices()[:devices]))
+    close(metrics, reference[1])
+    # Adam's first update is nearly the sign of the gradient: compare moments, where it is linear.
+    close(state.opt_state, reference[0].opt_state, rel=2e-5)
+
+
+@pytest.mark.parametrize("texts_per_row", [1, 2, 16])
+def test_packed_equals_padded(reference, texts_per_row):
+    state, metrics = one_step(make_mesh(devices=jax.devices()[:1]), texts_per_row=texts_per_row)
+    close(metrics, reference[1])
+    close(state.opt_state, reference[0].opt_state, rel=2e-5)
+
+
+def test_any_tile(reference):
+    state, metrics = one_step(make_mesh(devices=jax.devices()[:2]), tile=3)
+    close(metrics, reference[1])
+    close(state.opt_state, reference[0].opt_state, rel=2e-5)
+
+
+def test_large_parameters_are_cut_by_fsdp():
+    mesh = make_mesh(4)
+    shapes = {"table": jax.ShapeDtypeStruct((1024, 128), jnp.float32), "step": jnp.int32(0)}
+    sharding = state_sharding(mesh, shapes)
+    assert sharding["table"].shard_shape((1024, 128)) == (256, 128)
+    assert sharding["step"].is_fully_replicated
+
+
+def test_equals_a_dense_loss_and_optax_by_hand():
+    model = build(config.Static(width=8), vocab_size=V, pooling="mean", normalize=True)
+    mesh = make_mesh(devices=jax.devices()[:4])
+    state, metrics = one_step(mesh, model=model, policy=Fixed(0.1))
+
+    def dense_loss(table):
+        def embed(texts):
+            means = jnp.stack([table[text].mean(axis=0) for text in texts])
+            return means / jnp.linalg.norm(means, axis=1, keepdims=True)
+
+        logits = embed(QUERIES) @ embed(DOCUMENTS).T / 0.1
+        return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.arange(B) * G).mean()
+
+    table = model.init(jax.random.key(3))["embedding"]
+    loss, gradient = jax.value_and_grad(dense_loss)(table)
+    assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
+    norm = jnp.linalg.norm(gradient)
+    assert float(metrics["grad_norm"]) == pytest.approx(float(norm), rel=1e-5)
+    gradient *= min(1.0, OPTIMIZER.max_grad_norm / float(norm))
+    # Adam's first step, by the paper: m / (sqrt(v) + eps) = g / (|g| + eps); no decay on tables.
+    expected = table - OPTIMIZER.learning_rate * gradient / (jnp.abs(gradient) + OPTIMIZER.eps)
+    np.testing.assert_allclose(state.params["encoder"]["embedding"], expected, atol=2e-5)
+
+
+def test_decay_touches_matrices_only():
+    # No gradient reaches an encoder whose update is all decay: the loss is masked to nothing.
+    made = embedder()
+    optimizer = make_optimizer(OPTIMIZER, steps=10)
+    state = init_state(made, Objective(Learned()), optimizer, seed=0)
+    nothing = jax.tree.map(jnp.zeros_like, state.params)
+    updates, _ = optimizer.update(nothing, state.opt_state, state.params)
+    moved = jax.tree.map(lambda u: bool(np.any(np.asarray(u) != 0)), updates)
+    flat = {
+        "/".join(str(key.key) for key in path): value
+        for path, value in jax.tree_util.tree_flatten_with_path(moved)[0]
+    }
+    assert {name for name, value in flat.items() if value} == {
+        name for name in flat if name.endswith("kernel")
+    }
+
+
+def test_the_temperature_is_neither_clipped_nor_clips():
+    optimizer = make_optimizer(config.Optimizer(max_grad_norm=1.0), steps=10)
+    params = {"encoder": {"kernel": jnp.ones((2, 2))}, "temperature": {"log_scale": jnp.ones(())}}
+    small = {"encoder": {"kernel": jnp.full((2, 2), 1e-3)}}
+
+    def moment(temperature_gradient):
+        grads = {**small, "temperature": {"log_scale": jnp.float32(temperature_gradient)}}
+        _, state = optimizer.update(grads, optimizer.init(params), params)
+        leaves = jax.tree_util.tree_leaves_with_path(state)
+        named = {jax.tree_util.keystr(path): np.asarray(x) for path, x in leaves}
+        return {name: x for name, x in named.items() if ".mu" in name}
+
+    calm, wild = moment(0.1), moment(1e6)
+    encoder = [name for name in calm if "kernel" in name]
+    assert encoder
+    for name in encoder:
+        np.testing.assert_array_equal(calm[name], wild[name])
+    (temperature,) = (name for name in calm if "log_scale" in name)
+    assert wild[temperature] == pytest.approx(1e5)  # (1 - b1) * gradient, whole
+
+
+def test_an_update_that_is_not_finite_is_not_applied():
+    made = embedder()
+    optimizer = make_optimizer(OPTIMIZER, steps=10)
+    mesh = make_mesh(devices=jax.devices()[:1])
+    objective = Objective(Fixed(0.05), group_size=G)
+    state = init_state(made, objective, optimizer, seed=0)
+    broken = dataclasses.replace(
+        state,
+        params={
+            **state.params,
+            "encoder": jax.tree.map(lambda x: x.at[0].set(jnp.nan), state.params["encoder"]),
+        },
+    )
+    step = jax.jit(make_train_step(made, objective, optimizer, mesh))
+    after, metrics = step(broken, batch(), np.bool_(False))
+    assert metrics["finite"] == 0
+    assert "largest_logit" in metrics
+    assert int(after.step) == 0
+    for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(broken), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_diagnostics_are_left_out_unless_asked_for(reference):
+    assert np.isfinite(float(reference[1]["entropy"]))
+    made, optimizer = embedder(), make_optimizer(OPTIMIZER, steps=10)
+    objective = Objective(Learned(initial=0.05), group_size=G)
+    state = init_state(made, objective, optimizer, seed=3)
+    mesh = make_mesh(devices=jax.devices()[:1])
+    step = jax.jit(make_train_step(made, objective, optimizer, mesh))
+    _, metrics = step(state, batch(), np.bool_(False))
+    assert np.isnan(float(metrics["entropy"]))
+    assert float(metrics["loss"]) == pytest.approx(float(reference[1]["loss"]))
+
+
+def test_schedules_start_peak_and_end_where_they_should():
+    settings = {"learning_rate": 1.0, "warmup_steps": 4}
+    for kind, last in (("cosine", 0.0), ("linear", 0.0), ("constant", 1.0)):
+        schedule = make_schedule(config.Optimizer(schedule=kind, **settings), steps=20)
+        assert float(schedule(0)) == pytest.approx(0.2)
+        assert float(schedule(4)) == pytest.approx(1.0)
+        assert float(schedule(20)) == pytest.approx(last, abs=1e-6)
+    half = make_schedule(config.Optimizer(schedule="cosine", learning_rate=1.0), steps=20)
+    assert float(half(10)) == pytest.approx(0.5)
+
+
+def test_fsdp_must_divide_the_devices():
+    with pytest.raises(ValueError, match="fsdp is 3, which does not divide 8"):
+        make_mesh(3)
