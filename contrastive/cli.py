@@ -52,14 +52,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _expected() -> tuple[type[Exception], ...]:
-    """Errors whose message is meant for the person at the terminal; others show where they arose."""
-    expected: list[type[Exception]] = [UsageError, ConfigError, ImportError, pydantic.ValidationError]
+    """Errors whose message is meant for the person at the terminal."""
+    expected: list[type[Exception]] = [
+        UsageError,
+        ConfigError,
+        ImportError,
+        pydantic.ValidationError,
+    ]
     for module, names in (
         ("contrastive.data.example", ("DataError",)),
         ("contrastive.interop.sentence_transformers", ("FolderError",)),
         ("contrastive.training.workdir", ("WorkdirError",)),
         ("contrastive.training.checkpoint", ("SaveError",)),
-        ("contrastive.training.log", ("Diverged",)),
+        ("contrastive.training.log", ("DivergedError",)),
     ):
         loaded = sys.modules.get(module)
         expected += [getattr(loaded, name) for name in names] if loaded else []
@@ -134,7 +139,9 @@ def _report(results: dict, workdir: Path) -> None:
         f"temperature {results['temperature']:.3g}"
     )
     if "scores" in results:
-        print(f"{results['task']}: {results['queries']} queries, {results['documents']} documents\n")
+        print(
+            f"{results['task']}: {results['queries']} queries, {results['documents']} documents\n"
+        )
         rows = [("BM25", results["bm25"]), (results["name"], results["scores"])]
         print(table(rows, ["nDCG@10", "MRR@10", "Recall@10"]))
     print(f"\nmodel: {workdir / 'model'}   results: {workdir / 'results.json'}")
@@ -159,7 +166,9 @@ def load_experiments(file: Path) -> dict[str, Experiment]:
         raise UsageError(f"{file} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    settings = {name: value for name, value in vars(module).items() if isinstance(value, Experiment)}
+    settings = {
+        name: value for name, value in vars(module).items() if isinstance(value, Experiment)
+    }
     if "default" not in settings:
         raise UsageError(f"{file} defines no Experiment called `default`; it has {list(settings)}")
     return settings
@@ -261,7 +270,9 @@ def _held_out(run: Path) -> list[str]:
     data = load_config(run).data
     held_out = data.test or data.validation
     if held_out is None:
-        raise UsageError(f"the run in {run} held nothing out; give --corpus FILE, a document a line")
+        raise UsageError(
+            f"the run in {run} held nothing out; give --corpus FILE, a document a line"
+        )
     return list(from_examples(open_source(held_out), "held out").corpus.values())
 
 

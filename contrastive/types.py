@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TypeAlias
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Int
 
-Params: TypeAlias = PyTree[Float[Array, "..."]]
+Params: TypeAlias = Mapping[str, Any]  # nested, float32 arrays at the leaves
 
 
 @functools.partial(
@@ -38,7 +39,7 @@ class Tokens:
     ids: Int[Array | np.ndarray, "R T"]
     segments: Int[Array | np.ndarray, "R T"]
     positions: Int[Array | np.ndarray, "R T"]
-    slots: Int[Array | np.ndarray, "B"]
+    slots: Int[Array | np.ndarray, B]
     texts_per_row: int
     blocks: int
 
@@ -64,6 +65,6 @@ class Batch:
 
     queries: Tokens
     documents: Tokens
-    query_ids: Int[Array | np.ndarray, "B"]
-    document_ids: Int[Array | np.ndarray, "N"]
+    query_ids: Int[Array | np.ndarray, B]
+    document_ids: Int[Array | np.ndarray, N]
     known_positive_ids: Int[Array | np.ndarray, "B K"]

@@ -22,7 +22,9 @@ def contrastive(*arguments, code=0):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
-    contrastive("train", "experiments/quickstart.py", "--setting", "smoke", "--workdir", folder / "r")
+    contrastive(
+        "train", "experiments/quickstart.py", "--setting", "smoke", "--workdir", folder / "r"
+    )
     return folder / "r"
 
 

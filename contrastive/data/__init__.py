@@ -1,0 +1,1 @@
+"""Sources, tokenisation, packing and batches by step; NumPy only."""

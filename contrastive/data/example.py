@@ -24,7 +24,7 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> Example: ...
+    def __getitem__(self, index: int) -> Example: ...
 
     @property
     def most_positives(self) -> int:
@@ -50,7 +50,9 @@ def example_from_row(row: Any, where: str) -> Example:
       DataError: Naming `where`, the field and what it should be.
     """
     if not isinstance(row, Mapping):
-        raise DataError(f'{where}: expected an object {{"query": ..., "pos": [...]}}, got {row!r:.60}')
+        raise DataError(
+            f'{where}: expected an object {{"query": ..., "pos": [...]}}, got {row!r:.60}'
+        )
     if "query" not in row:
         raise DataError(f'{where}: "query" is missing; the fields are {sorted(row)}')
     if not isinstance(row["query"], str):

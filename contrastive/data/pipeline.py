@@ -152,10 +152,10 @@ def calibrate(
     # The fullest of n blocks is expected about sqrt(2 log n) deviations above the mean.
     above = 1.0 + np.sqrt(2.0 * np.log(blocks))
     return Ladder(
-        np.mean(of_queries) + above * np.std(of_queries),
-        1.5 * np.std(of_queries),
-        np.mean(of_documents) + above * np.std(of_documents),
-        1.5 * np.std(of_documents),
+        queries=float(np.mean(of_queries) + above * np.std(of_queries)),
+        queries_step=1.5 * float(np.std(of_queries)),
+        documents=float(np.mean(of_documents) + above * np.std(of_documents)),
+        documents_step=1.5 * float(np.std(of_documents)),
     )
 
 

@@ -92,7 +92,7 @@ class PydocSource:
         if split not in SPLITS:
             raise DataError(f"pydoc has no split {split!r}; choose one of {', '.join(SPLITS)}")
         self._split = split
-        self._data = _prepare().as_data_source(split=split)
+        self._data = _prepare().as_data_source(split=split)  # pyright: ignore[reportCallIssue]
         self._read: dict[int, Example] = {}  # decoding a record costs more than tokenising it
 
     def __len__(self) -> int:

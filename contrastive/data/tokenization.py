@@ -84,7 +84,7 @@ def train_wordpiece(
       lowercase: Whether to fold case and strip accents.
 
     Returns:
-      A tokenizer whose texts start with [CLS] and end with [SEP] where special tokens are asked for.
+      A tokenizer that puts [CLS] and [SEP] around texts where special tokens are asked for.
 
     Source:
       Wu et al., 2016, arXiv:1609.08144 (word pieces).

@@ -1,0 +1,1 @@
+"""Encoding, exact search and retrieval metrics."""

@@ -96,8 +96,7 @@ def _rows(folder: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     path = next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
     if path is None:
         raise DataError(f"{folder / name}: no such file, plain or .gz")
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
-    with opened as file:
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
         lines = tqdm(file, desc=f"reading {path.name}", unit=" rows", leave=False, delay=1)
         for number, line in enumerate(lines, start=1):
             where = f"{path}:{number}"

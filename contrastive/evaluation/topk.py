@@ -54,7 +54,9 @@ def _top_k(queries: Array, tiles: Array, size: int, k: int):
         scores = jnp.where(place < size, dot(queries, tile), -jnp.inf)
         place = jnp.broadcast_to(place, scores.shape)
         # Earlier documents come first, and lax.top_k keeps the first of equals.
-        scores, place = (jnp.concatenate(x, axis=1) for x in zip(best, (scores, place), strict=True))
+        scores, place = (
+            jnp.concatenate(x, axis=1) for x in zip(best, (scores, place), strict=True)
+        )
         scores, chosen = lax.top_k(scores, k)
         return (scores, jnp.take_along_axis(place, chosen, axis=1)), None
 

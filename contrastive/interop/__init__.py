@@ -1,0 +1,1 @@
+"""Folders of other libraries, in and out."""

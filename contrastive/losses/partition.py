@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -30,13 +31,13 @@ def log_partition(
     queries: Float[Array, "B D"],
     keys: Float[Array, "N D"],
     *,
-    temperature: float | Float[Array, ""] | Float[Array, "B"],
+    temperature: float | Float[Array, ""] | Float[Array, B],
     keep: Keep | None = None,
     rows: PyTree = (),
     columns: PyTree = (),
     tile: int | None = None,
     axis_name: Axis = None,
-) -> Float[Array, "B"]:
+) -> Float[Array, B]:
     """Log-partition of each query over the keys it keeps.
 
     log sum_j keep_ij exp(q_i . k_j / t_i)
@@ -79,7 +80,7 @@ def log_partition(
     )
 
 
-def check_temperature(temperature: float | Float[Array, "..."]) -> None:
+def check_temperature(temperature: float | Float[Array, ...]) -> None:
     """Refuses a temperature that is known, here and now, not to be positive.
 
     Args:
@@ -190,8 +191,6 @@ def _split(tree, size, tile):
 
 def _join(tree, size):
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:size], tree)
-
-
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

@@ -1,0 +1,1 @@
+"""Flax encoders, pooling and the embedder. Only this room knows Flax."""

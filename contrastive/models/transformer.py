@@ -62,7 +62,7 @@ class TransformerEncoder(nn.Module):
                 dtype=self.dtype,
                 name=f"layer_{number}",
             )
-            x = layer(x, same_text[:, None], tokens.positions, deterministic)
+            x = layer(x, same_text[:, None], jnp.asarray(tokens.positions), deterministic)
         return _norm(self.dtype, "final_norm")(x)
 
 

@@ -1,0 +1,1 @@
+"""State, step, mesh, checkpoints and the one loop."""

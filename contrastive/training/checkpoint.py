@@ -112,11 +112,11 @@ class Checkpoints:
                 progress=ocp.args.JsonRestore(),
             ),
         )
-        progress = Progress(**found.progress)
+        progress = Progress(**found["progress"])
         best = self._best.latest_step()
         if best is not None and best > progress.best_step:
             self._best.delete(best)  # found after this checkpoint; it will be found again
-        return found.state, found.data, progress
+        return found["state"], found["data"], progress
 
     def restore_best(self, like: TrainState) -> TrainState:
         """The state with the best parameters, or as it is if there are none.
@@ -132,7 +132,7 @@ class Checkpoints:
         if best is None:
             return like
         args = ocp.args.Composite(params=ocp.args.StandardRestore(_shapes(like.params)))
-        return dataclasses.replace(like, params=self._best.restore(best, args=args).params)
+        return dataclasses.replace(like, params=self._best.restore(best, args=args)["params"])
 
     def wait(self) -> None:
         """Returns once everything is on disk.

@@ -17,7 +17,7 @@ def keep_compiled_programs() -> None:
     A resumed or repeated run then starts in seconds. Programs for the CPU use the instructions of
     the processor they were compiled on, so each kind of processor has its own folder.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         folder = cache_directory("programs") / _processor()
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from contrastive.config import Experiment
 from contrastive.evaluation.retrieval import evaluate, evaluate_bm25
@@ -20,6 +21,7 @@ from contrastive.training.checkpoint import Progress
 from contrastive.training.log import Log
 from contrastive.training.step import TrainState
 from contrastive.training.workdir import write_json
+from contrastive.types import Params
 
 Results: TypeAlias = dict[str, Any]
 _PACKAGES = ("contrastive", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tokenizers")
@@ -68,7 +70,7 @@ def finish(
         results["documents"] = len(task.corpus)
         results["scores"] = evaluate(parts.encoder, state.params["encoder"], task)
         results["bm25"] = evaluate_bm25(task)
-    encoder = jax.device_get(jax.tree.map(_everywhere, state.params["encoder"]))
+    encoder = _on_host(state.params["encoder"], parts.encoder.mesh)
     if distributed.is_first():
         sentence_transformers.save(
             workdir / "model",
@@ -98,6 +100,7 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def _everywhere(x: jax.Array) -> jax.Array:
-    replicated = jax.sharding.NamedSharding(x.sharding.mesh, jax.sharding.PartitionSpec())
-    return jax.jit(lambda x: x, out_shardings=replicated)(x)
+def _on_host(tree: Params, mesh: Mesh) -> Params:
+    """NumPy arrays of parameters that may be cut over the devices of several processes."""
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    return jax.device_get(jax.jit(lambda x: x, out_shardings=everywhere)(tree))

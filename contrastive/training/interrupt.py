@@ -6,7 +6,7 @@ import signal
 
 
 class Interrupt:
-    """While entered, SIGTERM and the first Ctrl-C only set `asked`; a second Ctrl-C stops at once."""
+    """While entered, SIGTERM and the first Ctrl-C set `asked`; a second Ctrl-C stops at once."""
 
     def __init__(self):
         self.asked = False

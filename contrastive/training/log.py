@@ -12,7 +12,7 @@ from contrastive.training.step import Metrics
 from contrastive.training.writers import open_writers
 
 
-class Diverged(RuntimeError):
+class DivergedError(RuntimeError):
     """A loss or gradient that is not finite. The update was not applied."""
 
 
@@ -57,7 +57,7 @@ class Log:
           padding: Share of the documents' row positions without a token.
 
         Raises:
-          Diverged: If the step before was not finite.
+          DivergedError: If the step before was not finite.
         """
         self.check()
         self._noted = step, metrics, padding
@@ -67,13 +67,13 @@ class Log:
         """Waits for the noted step.
 
         Raises:
-          Diverged: If its loss or gradient is not finite.
+          DivergedError: If its loss or gradient is not finite.
         """
         if self._noted is None or self._noted[1]["finite"]:
             return
         step, metrics, _ = self._noted
         shown = {name: f"{float(value):.4g}" for name, value in metrics.items()}
-        raise Diverged(
+        raise DivergedError(
             f"step {step}: the loss is {shown['loss']} and the gradient norm {shown['grad_norm']} "
             f"at temperature {shown['temperature']}; the largest logit is "
             f"{shown['largest_logit']}. The update was not applied, and the checkpoints in "
@@ -88,7 +88,7 @@ class Log:
           What to show beside the progress bar.
 
         Raises:
-          Diverged: If it was not finite.
+          DivergedError: If it was not finite.
         """
         self.check()
         assert self._noted is not None

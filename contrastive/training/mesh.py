@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
@@ -12,7 +15,7 @@ BATCH_AXES = ("data", "fsdp")
 _SMALLEST_SHARDED = 1 << 16  # elements; smaller parameters are cheaper to copy than to gather
 
 
-def make_mesh(fsdp: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
+def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of axes `data` and `fsdp`; batches are divided over both.
 
     Axes are Auto: under JAX's default, Explicit, Flax layers fail.

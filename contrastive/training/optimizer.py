@@ -48,21 +48,20 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
       A transformation of `{"encoder": ..., "temperature": ...}`.
     """
     schedule = make_schedule(config, steps)
-    adam = {"b1": config.b1, "b2": config.b2, "eps": config.eps}
+    b1, b2, eps = config.b1, config.b2, config.eps
     clip = optax.identity()
     if config.max_grad_norm is not None:
         clip = optax.clip_by_global_norm(config.max_grad_norm)
-    encoder = optax.chain(
-        clip, optax.adamw(schedule, weight_decay=config.weight_decay, mask=decays, **adam)
+    adamw = optax.adamw(
+        schedule, b1=b1, b2=b2, eps=eps, weight_decay=config.weight_decay, mask=decays
     )
-    return optax.partition(
-        {"encoder": encoder, "temperature": optax.adam(schedule, **adam)}, by_part
-    )
+    adam = optax.adam(schedule, b1=b1, b2=b2, eps=eps)
+    return optax.partition({"encoder": optax.chain(clip, adamw), "temperature": adam}, by_part)
 
 
 def by_part(params: Params) -> PyTree[str]:
     """Labels every parameter by the branch of the tree it is on."""
-    return {part: jax.tree.map(lambda _: part, tree) for part, tree in params.items()}
+    return {part: jax.tree.map(lambda _, label=part: label, tree) for part, tree in params.items()}
 
 
 def decays(params: Params) -> PyTree[bool]:

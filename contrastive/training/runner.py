@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import numpy as np
+import jax.numpy as jnp
 from tqdm import tqdm
 
 from contrastive.config import Experiment
 from contrastive.evaluation.retrieval import evaluate
 from contrastive.training import distributed
 from contrastive.training.assemble import Parts, assemble
-from contrastive.training.compilation import keep_compiled_programs
 from contrastive.training.checkpoint import Checkpoints, Progress
+from contrastive.training.compilation import keep_compiled_programs
 from contrastive.training.finish import Results, finish
 from contrastive.training.interrupt import Interrupt
 from contrastive.training.log import Log
@@ -34,7 +34,7 @@ def run(config: Experiment, workdir: Path) -> Results | None:
     Raises:
       DataError: For data that cannot be used, before training.
       WorkdirError: For a folder that belongs to another config.
-      Diverged: If the loss or the gradient stops being finite.
+      DivergedError: If the loss or the gradient stops being finite.
       SaveError: If a checkpoint cannot be written.
     """
     distributed.initialize()
@@ -64,7 +64,7 @@ def _train(
         fed = feed.take(interrupt.asked)
         while step < config.steps and not fed.stop and not _is_over(config, progress):
             log_now = step == 0 or _due(step + 1, config.log_steps, config.steps)
-            state, metrics = parts.train_step(state, fed.batch, np.bool_(log_now))
+            state, metrics = parts.train_step(state, fed.batch, jnp.asarray(log_now))
             step += 1
             log.note(step, metrics, fed.padding)
             # The next batch is made while the devices compute. From here on feed.position is the

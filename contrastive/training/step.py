@@ -120,17 +120,15 @@ def make_train_step(
             queries = embedder.embed(params["encoder"], batch.queries, rng_queries)
             documents = embedder.embed(params["encoder"], batch.documents, rng_documents)
             temperature = objective.policy.temperature(params["temperature"], state.step)
-            losses = _losses(objective, mesh)(queries, documents, temperature, _ids(objective, batch))
+            losses = _losses(objective, mesh)(
+                queries, documents, temperature, _ids(objective, batch)
+            )
             return losses.mean(), (queries, documents, temperature)
 
         gradient = jax.value_and_grad(mean_loss, has_aux=True)
         (loss, (queries, documents, temperature)), grads = gradient(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        params = {
-            **params,
-            "temperature": objective.policy.project(params["temperature"]),
-        }
+        params = _updated(state.params, updates, objective.policy)
         norm = optax.tree.norm(grads["encoder"])
         finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
         new = TrainState(state.step + 1, state.seed, params, opt_state)
@@ -157,6 +155,11 @@ def make_train_step(
         return new, metrics
 
     return train_step
+
+
+def _updated(params: Params, updates: PyTree, policy: Policy) -> Params:
+    updated: Params = jax.tree.map(lambda p, u: p + u, params, updates)
+    return {**updated, "temperature": policy.project(updated["temperature"])}
 
 
 def _ids(objective: Objective, batch: Batch) -> dict[str, Array]:

@@ -70,7 +70,9 @@ class TensorBoard:
         try:
             from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
         except ImportError:
-            raise ImportError('writers: tensorboard needs pip install "contrastive[tensorboard]"') from None
+            raise ImportError(
+                'writers: tensorboard needs pip install "contrastive[tensorboard]"'
+            ) from None
         self._writer = SummaryWriter(str(folder))
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:

@@ -36,7 +36,7 @@ def test_metrics_of_three_queries_are_as_by_hand():
 
 
 def test_graded_gains_count_in_ndcg_and_a_query_without_a_ranking_as_zero():
-    relevant = {"a": {"d1": 1, "d2": 3}, "b": {"d1": 1}}
+    relevant = {"a": {"d1": 1, "d2": 3}, "b": {"d149": 1}}  # the corpus's last
     ranking = np.array([[9, 1, 2], [-1, -1, -1]])
     found = score(Retrieval("t", {q: q for q in relevant}, CORPUS, relevant), ranking)
     gain = 1 / math.log2(3) + 3 / math.log2(4)

@@ -126,7 +126,7 @@ def test_pmap(batch, truth):
 
 
 def test_without_in_batch_negatives_nothing_is_gathered(batch):
-    queries, documents, ids = batch
+    queries, documents, _ = batch
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     rows = PartitionSpec("data")
     alone = functools.partial(
@@ -139,7 +139,7 @@ def test_without_in_batch_negatives_nothing_is_gathered(batch):
 
 
 def test_documents_are_gathered_once_and_their_gradient_scattered_once(batch):
-    queries, documents, ids = batch
+    queries, documents, _ = batch
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     rows = PartitionSpec("data")
     mapped = jax.shard_map(

@@ -32,7 +32,9 @@ def test_masks_see_the_right_rows_and_columns_in_every_tile(vectors, tile):
 def test_a_masked_pair_far_above_the_partition_does_not_overflow(vectors):
     queries, keys = vectors
     keys = np.concatenate([keys, 1e4 * queries[:1]])  # a logit near 1e6, masked
-    keep = lambda rows, columns: jnp.broadcast_to(columns[None, :] < 11, (rows.shape[0], len(columns)))  # noqa: E731
+
+    def keep(rows, columns):
+        return jnp.broadcast_to(columns[None, :] < 11, (rows.shape[0], columns.shape[0]))
 
     def total(q, k):
         kept = {"keep": keep, "rows": np.arange(7), "columns": np.arange(12)}

@@ -1,3 +1,4 @@
+import functools
 import math
 
 import jax
@@ -12,6 +13,7 @@ from contrastive.models.transformer import rotate
 
 VOCABULARY = 50
 SMALL = config.Transformer(width=16, depth=2, heads=2, mlp_width=24)
+POOLINGS = ["mean", "cls", "last_token"]
 LENGTHS = [1, 5, 0, 9, 3, 7, 2, 9]
 
 
@@ -86,13 +88,19 @@ LAYOUTS = {
 }
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def embed_each_way(dtype, params, tokens):
+    """Embeddings by pooling."""
+    return {p: embedder(p, dtype=dtype).embed(params, tokens) for p in POOLINGS}
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("pooling", ["mean", "cls", "last_token"])
-def test_an_embedding_does_not_depend_on_what_shares_its_row(params, texts, layout, pooling):
-    tokens = pack(texts, **LAYOUTS[layout])
-    found = np.asarray(embed(embedder(pooling), params, tokens), np.float64)
-    truth = naive_embeddings(params, texts, pooling)
-    assert np.max(np.abs(found - truth)) < 1e-5 * np.max(np.abs(truth))
+def test_an_embedding_does_not_depend_on_what_shares_its_row(params, texts, layout):
+    found = embed_each_way("float32", params, pack(texts, **LAYOUTS[layout]))
+    for pooling in POOLINGS:
+        truth = naive_embeddings(params, texts, pooling)
+        error = np.max(np.abs(np.asarray(found[pooling], np.float64) - truth))
+        assert error < 1e-5 * np.max(np.abs(truth)), pooling
 
 
 def test_a_text_alone_is_embedded_as_in_company(params, texts):
@@ -145,13 +153,19 @@ def test_rotation_makes_dot_products_depend_on_the_distance_alone():
     np.testing.assert_allclose(np.linalg.norm(rotated(q), axis=-1), np.linalg.norm(q), rtol=1e-5)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_bfloat16_layers_stay_close_and_give_float32(params, texts, pooling):
+def test_bfloat16_layers_stay_close_and_give_float32(params, texts):
     tokens = pack(texts, row_length=12, texts_per_row=4)
-    low = embed(embedder(pooling, dtype="bfloat16"), params, tokens)
-    assert low.dtype == jnp.float32
-    error = np.abs(np.asarray(low, np.float64) - naive_embeddings(params, texts, pooling))
-    assert 1e-5 < np.max(error) < 0.1  # bfloat16 has 8 bits
+    found = embed_each_way("bfloat16", params, tokens)
+    for pooling in POOLINGS:
+        assert found[pooling].dtype == jnp.float32
+        truth = naive_embeddings(params, texts, pooling)
+        error = np.abs(np.asarray(found[pooling], np.float64) - truth)
+        assert 1e-5 < np.max(error) < 0.1  # bfloat16 has 8 bits
+    # Every matrix product of the layers takes bfloat16 on both sides.
+    layers = jax.jit(embedder(dtype="bfloat16").module.apply).lower({"params": params}, tokens)
+    products = [line for line in layers.as_text().splitlines() if "dot_general" in line]
+    assert len(products) >= 6 * SMALL.depth
+    assert [p for p in products if p.rpartition("(")[2].count("bf16>") < 2] == []
     fresh = embedder(dtype="bfloat16").init(jax.random.key(0))
     assert {x.dtype for x in jax.tree.leaves(fresh)} == {np.dtype(np.float32)}
 
@@ -186,9 +200,8 @@ def test_the_static_encoder_averages_its_table(texts, normalize):
     np.testing.assert_allclose(np.asarray(found), truth, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("model", [config.Static(width=6), SMALL], ids=["static", "transformer"])
-def test_parameters_read_from_a_file_embed_without_a_compiler_too(texts, model):
-    ours = build(model, vocab_size=VOCABULARY, pooling="mean", normalize=True)
-    params, tokens = ours.init(jax.random.key(3)), pack(texts, row_length=12, texts_per_row=4)
-    found = ours.embed(jax.device_get(params), tokens)  # NumPy arrays, and no jit
-    np.testing.assert_allclose(found, embed(ours, params, tokens), atol=1e-6)
+def test_static_parameters_read_from_a_file_embed_without_a_compiler_too(texts):
+    static = build(config.Static(width=6), vocab_size=VOCABULARY, pooling="mean", normalize=True)
+    params, tokens = static.init(jax.random.key(3)), pack(texts, row_length=12, texts_per_row=4)
+    found = static.embed(jax.device_get(params), tokens)  # NumPy arrays, and no jit
+    np.testing.assert_allclose(found, embed(static, params, tokens), atol=1e-6)

@@ -29,13 +29,13 @@ def test_a_learned_temperature_moves_down_the_loss():
 
     slope = float(jax.grad(loss)(params)["log_scale"])
     step = 1e-3
-    ahead, behind = (
-        float(loss({"log_scale": params["log_scale"] + s})) for s in (step, -step)
-    )
+    ahead, behind = (float(loss({"log_scale": params["log_scale"] + s})) for s in (step, -step))
     assert slope == pytest.approx((ahead - behind) / (2 * step), rel=1e-2)
 
 
-@pytest.mark.parametrize(("log_scale", "temperature"), [(9.0, 0.01), (-9.0, 1.0), (3.0, np.exp(-3))])
+@pytest.mark.parametrize(
+    ("log_scale", "temperature"), [(9.0, 0.01), (-9.0, 1.0), (3.0, np.exp(-3))]
+)
 def test_a_learned_temperature_is_kept_in_its_range(log_scale, temperature):
     policy = Learned(minimum=0.01, maximum=1.0)
     projected = policy.project({"log_scale": jnp.float32(log_scale)})

@@ -7,7 +7,7 @@ from tiny import experiment, losses
 
 from contrastive.config import Experiment, Fixed, Loss
 from contrastive.data.example import DataError
-from contrastive.training.log import Diverged
+from contrastive.training.log import DivergedError
 from contrastive.training.runner import run
 from contrastive.training.workdir import WorkdirError
 
@@ -24,7 +24,7 @@ def test_a_run_that_stops_being_finite_says_where_and_keeps_its_checkpoints(tmp_
             "loss.policy": Fixed(),
         },
     )
-    with pytest.raises(Diverged) as error:
+    with pytest.raises(DivergedError) as error:
         run(config, tmp_path / "run")
     message = str(error.value)
     for words in ("step ", "temperature 0.0", "largest logit is", "Raise loss.temperature"):
