@@ -17,6 +17,7 @@ _DESCRIPTION = """Contrastive training of embedding models, with temperature as 
 measurable thing.
 
 contrastive train experiments/quickstart.py --workdir runs/quickstart
+
 contrastive search runs/quickstart "parse a date from a string"
 """
 
