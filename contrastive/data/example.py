@@ -57,6 +57,7 @@ def example_from_row(row: Any, where: str) -> Example:
         raise DataError(f'{where}: "query" is missing; the fields are {sorted(row)}')
     if not isinstance(row["query"], str):
         raise DataError(f'{where}: "query" must be a string, got {row["query"]!r:.60}')
+    _check_whole(row["query"], "query", where)
     positives = _texts(row, "pos", where)
     if not positives:
         raise DataError(f'{where}: "pos" is empty; every query needs a positive')
@@ -70,7 +71,16 @@ def _texts(row: Mapping[str, Any], field: str, where: str) -> tuple[str, ...]:
     for text in value:
         if not isinstance(text, str):
             raise DataError(f'{where}: "{field}" must be a list of strings, it holds {text!r:.60}')
+        _check_whole(text, field, where)
     return tuple(value)
+
+
+def _check_whole(text: str, field: str, where: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = text[error.start : error.end]
+        raise DataError(f'{where}: "{field}" holds half a character, {half!r}') from None
 
 
 def text_id(text: str) -> int:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,8 @@ def _decode(line: bytes, where: str):
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{where}: invalid JSON, {error.msg} at column {error.colno}") from None
+    except (ValueError, RecursionError) as error:  # endless numbers, endless nesting
+        raise DataError(f"{where}: JSON that cannot be read, {error}") from None
 
 
 def _unpack(path: Path) -> Path:
@@ -134,7 +137,7 @@ def _unpack(path: Path) -> Path:
         try:
             with gzip.open(path, "rb") as packed, open(partial, "wb") as unpacked:
                 shutil.copyfileobj(packed, unpacked, 1 << 20)
-        except (EOFError, gzip.BadGzipFile, OSError) as error:
+        except (EOFError, zlib.error, OSError) as error:
             partial.unlink(missing_ok=True)
             raise DataError(f"{path}: cannot be unpacked, {error}") from None
         os.replace(partial, plain)  # whole or not at all, also with several processes

@@ -17,7 +17,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import tensorflow_datasets as tfds
 from filelock import FileLock
@@ -174,19 +174,28 @@ def pairs_in(path: Path, name: str) -> Iterator[Pair]:
     Yields:
       A pair for each function with a docstring and a body.
     """
+    unreadable = (SyntaxError, ValueError, OSError, RecursionError, MemoryError)
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError, OSError, RecursionError):
+        functions = [node for node in ast.walk(ast.parse(path.read_bytes())) if _is_function(node)]
+    except unreadable:
         return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            docstring = ast.get_docstring(node)
-            if docstring and len(node.body) > 1:
-                query = " ".join(re.split(r"\n\s*\n", docstring, maxsplit=1)[0].split())
-                node.body = node.body[1:]
-                code = ast.unparse(node)
-                if len(query.split()) >= _FEWEST_WORDS and len(code) <= _MOST_CODE:
-                    yield Pair(name, node.name, query, code)
+    for node in functions:
+        docstring = ast.get_docstring(node)
+        if not docstring or len(node.body) < 2:
+            continue
+        query = " ".join(re.split(r"\n\s*\n", docstring, maxsplit=1)[0].split())
+        node.body = node.body[1:]
+        try:
+            code = ast.unparse(node)
+            (query + code).encode()
+        except unreadable:
+            continue
+        if len(query.split()) >= _FEWEST_WORDS and len(code) <= _MOST_CODE:
+            yield Pair(name, node.name, query, code)
+
+
+def _is_function(node: ast.AST) -> TypeGuard[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
 
 
 def unique(pairs: Iterator[Pair]) -> list[Pair]:

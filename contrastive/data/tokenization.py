@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from contrastive.config import ConfigError
 from contrastive.data.cache import cache_directory
 
 PAD, UNKNOWN, FIRST, LAST, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -53,6 +55,12 @@ class Tokenizer:
         # Truncation is a setting of the tokenizer, not of the call: one copy a length.
         if max_length not in self._truncating:
             copy = tokenizers.Tokenizer.from_str(self._json)
+            added = copy.num_special_tokens_to_add(False) if self._special_tokens else 0
+            if max_length < added:
+                raise ConfigError(
+                    f"texts may have {max_length} tokens but {added} of them would be special; "
+                    f"make their length at least {added}"
+                )
             copy.no_padding()
             copy.enable_truncation(max_length)
             self._truncating[max_length] = copy
@@ -96,7 +104,7 @@ def train_wordpiece(
     saved = cache_directory("tokenizers") / f"{digest.hexdigest()[:32]}.json"
     if not saved.exists():
         tokenizer = _wordpiece(texts, vocab_size, lowercase)
-        partial = saved.with_suffix(".partial")
+        partial = saved.with_suffix(f".{os.getpid()}")
         tokenizer.save(str(partial))
         partial.replace(saved)
     return tokenizers.Tokenizer.from_file(str(saved))

@@ -27,12 +27,15 @@ def rank(queries: Sequence[str], corpus: Sequence[str], *, k: int) -> np.ndarray
     import bm25s
 
     logging.getLogger("bm25s").setLevel(logging.WARNING)
+    documents = [_words(text) for text in corpus]
     retriever = bm25s.BM25(method="lucene", k1=1.2, b=0.75)
-    retriever.index([_words(text) for text in corpus], show_progress=False)
+    if any(documents):  # bm25s fails on a corpus without a word
+        retriever.index(documents, show_progress=False)
     ranking = np.full((len(queries), k), -1)
     for row, query in zip(ranking, queries, strict=True):
         words = _words(query)
-        scores = retriever.get_scores(words) if words else np.zeros(len(corpus))
+        known = any(documents) and words
+        scores = retriever.get_scores(words) if known else np.zeros(len(corpus))
         best = np.argsort(-scores, kind="stable")[:k]
         row[: len(best)] = best
     return ranking

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import gzip
 import json
+import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,14 +75,8 @@ def load_beir(folder: str | Path, split: str = "test") -> Retrieval:
       Thakur et al., 2021, arXiv:2104.08663.
     """
     folder = Path(folder)
-    corpus = {
-        _text(row, "_id", where): f"{row.get('title') or ''} {_text(row, 'text', where)}".strip()
-        for where, row in _rows(folder, "corpus.jsonl")
-    }
-    queries = {
-        _text(row, "_id", where): _text(row, "text", where)
-        for where, row in _rows(folder, "queries.jsonl")
-    }
+    corpus = _by_id(folder, "corpus.jsonl")
+    queries = _by_id(folder, "queries.jsonl")
     relevant: dict[str, dict[str, int]] = {}
     for query, document, gain in _judgements(folder / "qrels" / f"{split}.tsv", queries, corpus):
         if gain > 0:
@@ -92,21 +87,41 @@ def load_beir(folder: str | Path, split: str = "test") -> Retrieval:
     return Retrieval(f"{folder.name} {split}", asked, corpus, relevant)
 
 
+def _by_id(folder: Path, name: str) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for where, row in _rows(folder, name):
+        id = _text(row, "_id", where)
+        if id in texts:
+            raise DataError(f"{where}: _id {id!r} is given twice")
+        texts[id] = f"{row.get('title') or ''} {_text(row, 'text', where)}".strip()
+    return texts
+
+
 def _rows(folder: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     path = next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
     if path is None:
         raise DataError(f"{folder / name}: no such file, plain or .gz")
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-        lines = tqdm(file, desc=f"reading {path.name}", unit=" rows", leave=False, delay=1)
-        for number, line in enumerate(lines, start=1):
-            where = f"{path}:{number}"
-            try:
-                row = json.loads(line.decode())
-            except ValueError as error:
-                raise DataError(f"{where}: {error}") from None
-            if not isinstance(row, dict):
-                raise DataError(f"{where}: expected an object, got {row!r:.60}")
-            yield where, row
+    lines = tqdm(_lines(path), desc=f"reading {path.name}", unit=" rows", leave=False, delay=1)
+    for where, line in lines:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where}: {error}") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{where}: expected an object, got {row!r:.60}")
+        yield where, row
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    number = 0
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                yield f"{path}:{number}", line.decode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}:{number}: {error}") from None
+    except (EOFError, zlib.error, OSError) as error:
+        raise DataError(f"{path}: cannot be read after line {number}, {error}") from None
 
 
 def _text(row: dict[str, Any], field: str, where: str) -> str:
@@ -119,14 +134,13 @@ def _judgements(path: Path, queries, corpus) -> Iterator[tuple[str, str, int]]:
     if not path.is_file():
         have = sorted(p.stem for p in path.parent.glob("*.tsv"))
         raise DataError(f"{path}: no such file; the splits here are {have}")
-    with open(path, encoding="utf-8", newline="") as file:
-        for number, row in enumerate(csv.reader(file, delimiter="\t"), start=1):
-            where = f"{path}:{number}"
-            if number == 1 and row[-1:] == ["score"]:
-                continue
-            if len(row) != 3 or not row[2].lstrip("-").isdigit():
-                raise DataError(f"{where}: expected query-id, corpus-id and a whole score: {row}")
-            for id, known, kind in ((row[0], queries, "query"), (row[1], corpus, "document")):
-                if id not in known:
-                    raise DataError(f"{where}: {kind} {id!r} does not exist")
-            yield row[0], row[1], int(row[2])
+    for number, (where, line) in enumerate(_lines(path)):
+        row = line.rstrip("\r\n").split("\t")
+        if number == 0 and row[-1] == "score":
+            continue
+        if len(row) != 3 or not re.fullmatch(r"-?[0-9]+", row[2]):
+            raise DataError(f"{where}: expected query-id, corpus-id and a whole score: {row}")
+        for id, known, kind in ((row[0], queries, "query"), (row[1], corpus, "document")):
+            if id not in known:
+                raise DataError(f"{where}: {kind} {id!r} does not exist")
+        yield row[0], row[1], int(row[2])

@@ -30,13 +30,15 @@ def top_k(
       Scores, largest first, and places in the corpus; equal scores in the corpus's order. Past the
       end of the corpus, -inf and -1.
     """
+    scores = np.full((len(queries), k), -np.inf, np.float32)
+    places = np.full((len(queries), k), -1)
     k_found = min(k, len(corpus))
+    if not k_found:
+        return scores, places
     count = -(-len(corpus) // tile)
     height = -(-len(corpus) // count)
     tiles = np.pad(corpus, ((0, count * height - len(corpus)), (0, 0)))
     tiles = jnp.asarray(tiles.reshape(count, height, -1))
-    scores = np.full((len(queries), k), -np.inf, np.float32)
-    places = np.full((len(queries), k), -1)
     for start in range(0, len(queries), _QUERIES_AT_ONCE):
         part = slice(start, start + _QUERIES_AT_ONCE)
         best = _top_k(jnp.asarray(queries[part]), tiles, len(corpus), k_found)
@@ -51,7 +53,9 @@ def _top_k(queries: Array, tiles: Array, size: int, k: int):
     def merge(best, numbered):
         number, tile = numbered
         place = number * height + jnp.arange(height)
-        scores = jnp.where(place < size, dot(queries, tile), -jnp.inf)
+        scores = dot(queries, tile)
+        scores = jnp.where(scores == 0, 0.0, scores)  # lax.top_k ranks -0.0 below 0.0
+        scores = jnp.where(place < size, scores, -jnp.inf)
         place = jnp.broadcast_to(place, scores.shape)
         # Earlier documents come first, and lax.top_k keeps the first of equals.
         scores, place = (

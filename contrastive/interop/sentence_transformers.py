@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import tokenizers
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from contrastive import config
@@ -90,7 +89,7 @@ def save(folder: Path, saved: Saved) -> None:
     _write(folder / "modules.json", modules)
     _write(folder / "config_sentence_transformers.json", _sentence_transformers())
     _write_tokenizer(folder, saved)
-    weights = to_torch_names(saved.params, _names(saved.model))
+    weights = to_torch_names(saved.params, saved.model)
     save_file(weights, str(folder / "model.safetensors"), metadata={"format": "pt"})
     kept = ("pooling", "normalize", "query_length", "document_length", "temperature")
     ours = {name: getattr(saved, name) for name in kept}
@@ -109,69 +108,108 @@ def load(folder: Path) -> Saved:
     Raises:
       FolderError: Naming the file that is missing or does not fit.
     """
+    for name in (_OURS, "model.safetensors", "tokenizer.json"):
+        if not (folder / name).is_file():
+            raise FolderError(f"{folder / name}: no such file; expected the model/ folder of a run")
+    ours = _read(folder / _OURS, lambda path: json.loads(path.read_text(encoding="utf-8")))
+    weights = _read(folder / "model.safetensors", lambda path: load_file(str(path)))
+    # tokenizers raises plain Exceptions.
+    tokenizer = _read(
+        folder / "tokenizer.json", lambda path: tokenizers.Tokenizer.from_file(str(path))
+    )
+    tokenizer.no_truncation()
     try:
-        ours = json.loads((folder / _OURS).read_text(encoding="utf-8"))
         kind = {"static": config.Static, "transformer": config.Transformer}
         model = kind[ours["model"]["kind"]](**ours.pop("model"))
-        weights = load_file(str(folder / "model.safetensors"))
-        tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except FileNotFoundError as error:
-        raise FolderError(
-            f"{error.filename or folder}: no such file; expected the model/ folder of a run"
-        ) from None
-    except (SafetensorError, ValueError, KeyError) as error:
+        params = from_torch_names(weights, model, tokenizer.get_vocab_size())
+        return Saved(model=model, params=params, tokenizer=tokenizer, **ours)
+    except (KeyError, TypeError, ValueError) as error:
         raise FolderError(f"{folder} cannot be loaded: {error}") from None
-    tokenizer.no_truncation()
-    params = from_torch_names(weights, _names(model), folder)
-    return Saved(model=model, params=params, tokenizer=tokenizer, **ours)
 
 
-def to_torch_names(params: Params, names: tuple[tuple[str, str], ...]) -> dict[str, np.ndarray]:
+def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
+    try:
+        return reader(path)
+    except Exception as error:
+        raise FolderError(f"{path} cannot be read: {error}") from None
+
+
+def to_torch_names(
+    params: Params, model: config.Static | config.Transformer
+) -> dict[str, np.ndarray]:
     """Parameters by PyTorch's names, kernels transposed."""
     weights = {}
     for path, value in _flat(params):
         array = np.asarray(value, np.float32)
         array = array.T if path.endswith("kernel") else array
-        weights[_rename(path, names)] = np.ascontiguousarray(array)
+        weights[_torch_name(path, model)] = np.ascontiguousarray(array)
     return weights
 
 
 def from_torch_names(
-    weights: Mapping[str, np.ndarray], names: tuple[tuple[str, str], ...], folder: Path
+    weights: Mapping[str, np.ndarray], model: config.Static | config.Transformer, vocab_size: int
 ) -> Params:
-    """The inverse of `to_torch_names`; all names that do not fit are reported together."""
+    """The inverse of `to_torch_names`.
+
+    Args:
+      weights: Arrays by PyTorch's name.
+      model: What they must make.
+      vocab_size: Number of vocabulary ids.
+
+    Returns:
+      The encoder's parameters.
+
+    Raises:
+      ValueError: Naming every weight that is missing, unknown or of another shape, together.
+    """
+    expected = {_torch_name(p, model): (p, s) for p, s in _shapes(model, vocab_size).items()}
+    wrong = [f"{name} is missing" for name in expected if name not in weights]
     params: dict[str, Any] = {}
-    inverse = [(_backwards(ours, theirs)) for ours, theirs in names]
-    strange = []
     for name, array in weights.items():
-        match = next((m.expand(to) for p, to in inverse if (m := re.fullmatch(p, name))), None)
-        if match is None:
-            strange.append(name)
+        if name not in expected:
+            wrong.append(f"{name} is unknown")
             continue
-        *branches, leaf = match.split("/")
+        path, shape = expected[name]
+        array = array.T if path.endswith("kernel") else array
+        if array.shape != shape:
+            wrong.append(f"{name} has shape {weights[name].shape}, of a {shape} {path}")
+        *branches, leaf = path.split("/")
         branch = params
         for part in branches:
             branch = branch.setdefault(part, {})
-        branch[leaf] = array.T if leaf == "kernel" else array
-    if strange:
-        raise FolderError(f"{folder}/model.safetensors has unknown weights: {', '.join(strange)}")
+        branch[leaf] = array
+    if wrong:
+        raise ValueError(f"in model.safetensors, {'; '.join(wrong)}")
     return params
 
 
-def _names(model) -> tuple[tuple[str, str], ...]:
-    return _STATIC if isinstance(model, config.Static) else _MODERNBERT
+def _shapes(model: config.Static | config.Transformer, vocab: int) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter by its path in the Flax tree."""
+    if isinstance(model, config.Static):
+        return {"embedding": (vocab, model.width)}
+    width, mlp = model.width, model.mlp_width
+    shapes: dict[str, tuple[int, ...]] = {
+        "embedding/embedding": (vocab, width),
+        "embedding_norm/scale": (width,),
+        "final_norm/scale": (width,),
+    }
+    for layer in (f"layer_{number}" for number in range(model.depth)):
+        shapes[f"{layer}/attention_norm/scale"] = (width,)
+        shapes[f"{layer}/qkv/kernel"] = (width, 3 * width)
+        shapes[f"{layer}/attention_out/kernel"] = (width, width)
+        shapes[f"{layer}/mlp_norm/scale"] = (width,)
+        shapes[f"{layer}/mlp_in/kernel"] = (width, 2 * mlp)
+        shapes[f"{layer}/mlp_out/kernel"] = (mlp, width)
+    del shapes["layer_0/attention_norm/scale"]  # the embedding's norm is the first layer's
+    return shapes
 
 
-def _rename(path, names):
+def _torch_name(path: str, model: config.Static | config.Transformer) -> str:
+    names = _STATIC if isinstance(model, config.Static) else _MODERNBERT
     return next(m.expand(to) for pattern, to in names if (m := re.fullmatch(pattern, path)))
 
 
-def _backwards(ours: str, theirs: str) -> tuple[str, str]:
-    pattern = re.escape(theirs).replace(r"\\1", r"(\d+)")
-    return pattern, ours.replace(r"(\d+)", r"\1")
-
-
-def _flat(tree, prefix=""):
+def _flat(tree: Params, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in tree.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}/")

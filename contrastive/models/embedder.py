@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -56,8 +55,7 @@ class Embedder:
             deterministic=rng is None,
             rngs=None if rng is None else {"dropout": rng},
         )
-        assert isinstance(hidden, jax.Array)
-        embeddings = pool(hidden, tokens, self.pooling)
+        embeddings = pool(jnp.asarray(hidden), tokens, self.pooling)
         return normalize(embeddings) if self.normalize else embeddings
 
 
