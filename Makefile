@@ -11,7 +11,7 @@ quickstart: $(VENV)/installed
 install: $(VENV)/installed
 
 test: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest -n 2 tests --ignore tests/peers
+	$(VENV)/bin/python -m pytest -n 2 --doctest-modules contrastive tests --ignore tests/peers
 
 # The real sentence-transformers and PyTorch, for parity.
 test-peers: $(VENV)/installed-peers

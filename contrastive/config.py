@@ -241,6 +241,8 @@ class Experiment(Config):
             raise ValueError(
                 "batch_size is 1 and data.group_size is 1: no negatives are left; raise either"
             )
+        if isinstance(self.model, Static) and self.pooling != "mean":
+            raise ValueError(f"a static model pools by the mean; pooling is {self.pooling!r}")
         if self.optimizer.warmup_steps > self.steps:
             raise ValueError(
                 f"optimizer.warmup_steps is {self.optimizer.warmup_steps}, more than the run's "

@@ -161,7 +161,8 @@ def _python_files(root: Path) -> list[Path]:
 
 
 def _wanted(path: Path) -> bool:
-    return not _SKIPPED_FOLDERS & set(path.parts) and not path.name.startswith("test_")
+    is_test = path.name.startswith("test_") or path.name.endswith("_test.py")
+    return not is_test and not _SKIPPED_FOLDERS & set(path.parts)
 
 
 def pairs_in(path: Path, name: str) -> Iterator[Pair]:

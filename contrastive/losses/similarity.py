@@ -61,7 +61,7 @@ def cosine(queries: Float[Array, "B D"], documents: Float[Array, "N D"]) -> Floa
     return dot(normalize(queries), normalize(documents))
 
 
-def paired_dot(a: Float[Array, "... D"], b: Float[Array, "... D"]) -> Float[Array, ...]:
+def paired_dot(a: Float[Array, "... D"], b: Float[Array, "... D"]) -> Float[Array, "..."]:
     """Dot products of vectors in the same place, s_i = a_i . b_i.
 
     Args:

@@ -90,6 +90,7 @@ def test_settings_the_data_cannot_fill_are_refused(tmp_path, changes, words):
         ({"loss": {"in_batch": False}}, "no negatives are left"),
         ({"batch_size": 1}, "no negatives are left"),
         ({"steps": 20, "optimizer": {"warmup_steps": 30}}, "warmup_steps is 30, more than the run"),
+        ({"model": {"kind": "static"}, "pooling": "cls"}, "pools by the mean"),
         ({"patience": 2}, "set eval_steps and data.validation"),
         ({"model": {"kind": "transformer", "width": 30, "heads": 4}}, "multiple of 8"),
         ({"tempratur": 0.02}, "Extra inputs are not permitted"),

@@ -64,16 +64,16 @@ def write_experiment(folder: Path, config: Experiment) -> Path:
     return path
 
 
-def start(file: Path, workdir: Path, devices: int = 1, environment=None, **kwargs):
-    """`contrastive train` in the background."""
+def start(file: Path, workdir: Path, devices: int = 1, environment=None, before: str = "true"):
+    """`contrastive train` in the background, after a shell command such as a limit."""
     flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    command = [sys.executable, "-m", "contrastive", "train", str(file), "--workdir", str(workdir)]
     return subprocess.Popen(
-        [sys.executable, "-m", "contrastive", "train", str(file), "--workdir", str(workdir)],
+        ["bash", "-c", f'{before}; exec "$@"', "--", *command],
         env={**os.environ, **flags, **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        **kwargs,
     )
 
 
