@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 import pydantic
 import tyro
 
-from contrastive.config import ConfigError, Experiment
+from contrastive.config import Experiment
+from contrastive.errors import ConfigError, UserError
 
 _DESCRIPTION = """Contrastive training of embedding models, with temperature as a first-class,
 measurable thing.
@@ -20,10 +21,6 @@ contrastive train experiments/quickstart.py --workdir runs/quickstart
 
 contrastive search runs/quickstart "parse a date from a string"
 """
-
-
-class UsageError(ValueError):
-    """A command that cannot be carried out as it was given."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -46,30 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             tyro.extras.subcommand_cli_from_dict(
                 commands, prog="contrastive", description=_DESCRIPTION, args=given
             )
-    except (ValueError, RuntimeError, OSError, ImportError) as error:
-        if isinstance(error, _expected()):
-            sys.exit(f"contrastive: {error}")
-        raise
-
-
-def _expected() -> tuple[type[Exception], ...]:
-    """Errors whose message is meant for the person at the terminal."""
-    expected: list[type[Exception]] = [
-        UsageError,
-        ConfigError,
-        ImportError,
-        pydantic.ValidationError,
-    ]
-    for module, names in (
-        ("contrastive.data.example", ("DataError",)),
-        ("contrastive.interop.sentence_transformers", ("FolderError",)),
-        ("contrastive.training.workdir", ("WorkdirError",)),
-        ("contrastive.training.checkpoint", ("SaveError",)),
-        ("contrastive.training.log", ("DivergedError",)),
-    ):
-        loaded = sys.modules.get(module)
-        expected += [getattr(loaded, name) for name in names] if loaded else []
-    return tuple(expected)
+    except (UserError, OSError, pydantic.ValidationError) as error:
+        sys.exit(f"contrastive: {error}")
 
 
 def train(file: tyro.conf.Positional[Path], /, *, workdir: Path, setting: str = "default") -> None:
@@ -91,7 +66,7 @@ def _train(file: str, arguments: list[str]) -> None:
     # The setting decides the defaults of all other flags, so it is looked for first.
     chosen = tyro.cli(_Setting, args=arguments, return_unknown_args=True, add_help=False)[0].setting
     if chosen not in settings:
-        raise UsageError(f"{file} has no setting {chosen!r}; it has {', '.join(settings)}")
+        raise ConfigError(f"{file} has no setting {chosen!r}; it has {', '.join(settings)}")
 
     def command(
         workdir: Path,
@@ -158,20 +133,22 @@ def load_experiments(file: Path) -> dict[str, Experiment]:
       Settings, `default` among them.
 
     Raises:
-      UsageError: If there is no such file, or no such experiment in it.
+      ConfigError: If there is no such file, or no such experiment in it.
     """
     if not file.is_file():
-        raise UsageError(f"{file}: no such file; expected a Python file that defines an Experiment")
+        raise ConfigError(
+            f"{file}: no such file; expected a Python file that defines an Experiment"
+        )
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None:
-        raise UsageError(f"{file} is not a Python file")
+        raise ConfigError(f"{file} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     settings = {
         name: value for name, value in vars(module).items() if isinstance(value, Experiment)
     }
     if "default" not in settings:
-        raise UsageError(f"{file} defines no Experiment called `default`; it has {list(settings)}")
+        raise ConfigError(f"{file} defines no Experiment called `default`; it has {list(settings)}")
     return settings
 
 
@@ -271,7 +248,7 @@ def _held_out(run: Path) -> list[str]:
     data = load_config(run).data
     held_out = data.test or data.validation
     if held_out is None:
-        raise UsageError(
+        raise ConfigError(
             f"the run in {run} held nothing out; give --corpus FILE, a document a line"
         )
     return list(from_examples(open_source(held_out), "held out").corpus.values())
@@ -281,10 +258,10 @@ def _lines(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
+        raise ConfigError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8, at byte {error.start + 1}") from None
+        raise ConfigError(f"{path} is not UTF-8, at byte {error.start + 1}") from None
     texts = lines[:-1] if lines[-1] == "" else lines
     if not texts:
-        raise UsageError(f"{path} is empty; expected a text a line")
+        raise ConfigError(f"{path} is empty; expected a text a line")
     return texts

@@ -9,10 +9,6 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from tyro.conf import Suppress
 
 
-class ConfigError(ValueError):
-    """Settings that do not go together, found where they meet."""
-
-
 class Config(pydantic.BaseModel):
     """A frozen config; an unknown or invalid field is an error that names it."""
 

@@ -39,7 +39,7 @@ class Tokens:
     ids: Int[Array | np.ndarray, "R T"]
     segments: Int[Array | np.ndarray, "R T"]
     positions: Int[Array | np.ndarray, "R T"]
-    slots: Int[Array | np.ndarray, "B"]
+    slots: Int[Array | np.ndarray, " B"]
     texts_per_row: int
     blocks: int
 
@@ -65,6 +65,6 @@ class Batch:
 
     queries: Tokens
     documents: Tokens
-    query_ids: Int[Array | np.ndarray, "B"]
-    document_ids: Int[Array | np.ndarray, "N"]
+    query_ids: Int[Array | np.ndarray, " B"]
+    document_ids: Int[Array | np.ndarray, " N"]
     known_positive_ids: Int[Array | np.ndarray, "B K"]

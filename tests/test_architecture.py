@@ -7,6 +7,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "contrastive"
 FLOORS = {
     "types": 0,
     "config": 0,
+    "errors": 0,
     "losses": 1,
     "temperature": 2,
     "models": 3,

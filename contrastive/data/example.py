@@ -6,9 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-
-class DataError(ValueError):
-    """Training data that cannot be used as it is; the message says where and what to change."""
+from contrastive.errors import DataError
 
 
 class Example(NamedTuple):

@@ -14,7 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from contrastive.data.cache import cache_directory
-from contrastive.data.example import DataError, Example, example_from_row
+from contrastive.data.example import Example, example_from_row
+from contrastive.errors import DataError
 
 _PROGRESS_BYTES = 64 << 20  # a bar for files that take seconds to check
 

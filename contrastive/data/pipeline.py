@@ -8,9 +8,10 @@ import functools
 import grain
 import numpy as np
 
-from contrastive.data.example import DataError, Example, Source, text_id
+from contrastive.data.example import Example, Source, text_id
 from contrastive.data.packing import Ladder, pack
 from contrastive.data.tokenization import Tokenizer
+from contrastive.errors import DataError
 from contrastive.types import Batch
 
 

@@ -24,7 +24,8 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from contrastive.data.cache import cache_directory
-from contrastive.data.example import DataError, Example
+from contrastive.data.example import Example
+from contrastive.errors import DataError
 
 SPLITS = ("train", "validation", "test")
 _HELD_OUT_FILES = {"validation": 5, "test": 10}  # percent

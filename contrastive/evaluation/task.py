@@ -13,7 +13,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from contrastive.data.example import DataError, Source
+from contrastive.data.example import Source
+from contrastive.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ import tokenizers
 from safetensors.numpy import load_file, save_file
 
 from contrastive import config
+from contrastive.errors import FolderError
 from contrastive.types import Params
 
 _ST = "sentence_transformers.models."
@@ -33,10 +34,6 @@ _MODERNBERT = (
     (r"layer_(\d+)/mlp_out/kernel", r"layers.\1.mlp.Wo.weight"),
 )
 _STATIC = ((r"embedding", r"embedding.weight"),)
-
-
-class FolderError(ValueError):
-    """A model folder that cannot be loaded; the message names the file."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,15 +17,15 @@ def info_nce(
     queries: Float[Array, "B D"],
     documents: Float[Array, "N D"],
     *,
-    temperature: float | Float[Array, ""] | Float[Array, "B"],
+    temperature: float | Float[Array, ""] | Float[Array, " B"],
     group_size: int = 1,
     in_batch: bool = True,
-    query_ids: Int[Array, "B"] | None = None,
-    document_ids: Int[Array, "N"] | None = None,
+    query_ids: Int[Array, " B"] | None = None,
+    document_ids: Int[Array, " N"] | None = None,
     known_positive_ids: Int[Array, "B K"] | None = None,
     tile: int | None = None,
     axis_name: Axis = None,
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     """InfoNCE, the softmax cross-entropy of the positive against the negatives.
 
     loss_i = -log( exp(s_i+ / t) / (exp(s_i+ / t) + sum_j- exp(s_ij / t)) )

@@ -14,26 +14,26 @@ from contrastive.losses.partition import Axis
 class Rows(NamedTuple):
     """What a mask may know of a query. Optional fields are left out of the rule when None."""
 
-    positive: Int[Array, "B"]
-    positive_ids: Int[Array, "B"] | None
+    positive: Int[Array, " B"]
+    positive_ids: Int[Array, " B"] | None
     known_positive_ids: Int[Array, "B K"] | None
-    query_ids: Int[Array, "B"] | None
+    query_ids: Int[Array, " B"] | None
 
 
 class Columns(NamedTuple):
     """What a mask may know of a document."""
 
-    index: Int[Array, "N"]
-    document_ids: Int[Array, "N"] | None
-    query_ids: Int[Array, "N"] | None
+    index: Int[Array, " N"]
+    document_ids: Int[Array, " N"] | None
+    query_ids: Int[Array, " N"] | None
 
 
 def describe(
     batch: int,
     *,
     group_size: int = 1,
-    query_ids: Int[Array, "B"] | None = None,
-    document_ids: Int[Array, "N"] | None = None,
+    query_ids: Int[Array, " B"] | None = None,
+    document_ids: Int[Array, " N"] | None = None,
     known_positive_ids: Int[Array, "B K"] | None = None,
     axis_name: Axis = None,
 ) -> tuple[Rows, Columns]:
@@ -95,6 +95,6 @@ def is_candidate(rows: Rows, columns: Columns) -> Bool[Array, "b n"]:
     return rows.positive[:, None] != columns.index[None, :]
 
 
-def _same(a: Int[Array, "b"], b: Int[Array, "n"] | None) -> Bool[Array, "b n"]:
+def _same(a: Int[Array, " b"], b: Int[Array, " n"] | None) -> Bool[Array, "b n"]:
     assert b is not None
     return (a[:, None] == b[None, :]) & (a[:, None] != 0)

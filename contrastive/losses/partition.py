@@ -31,13 +31,13 @@ def log_partition(
     queries: Float[Array, "B D"],
     keys: Float[Array, "N D"],
     *,
-    temperature: float | Float[Array, ""] | Float[Array, "B"],
+    temperature: float | Float[Array, ""] | Float[Array, " B"],
     keep: Keep | None = None,
     rows: PyTree = (),
     columns: PyTree = (),
     tile: int | None = None,
     axis_name: Axis = None,
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     """Log-partition of each query over the keys it keeps.
 
     log sum_j keep_ij exp(q_i . k_j / t_i)

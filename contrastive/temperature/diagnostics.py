@@ -41,16 +41,16 @@ class Diagnostics(NamedTuple):
       uniformity: log mean_j exp(-2 ||q_i - q_j||^2) over the other queries, normalised.
     """
 
-    positive_cosine: Float[Array, "B"]
-    negative_cosine: Float[Array, "B"]
-    entropy: Float[Array, "B"]
-    effective_negatives: Float[Array, "B"]
-    top_negative_share: Float[Array, "B"]
-    accuracy: Float[Array, "B"]
-    largest_logit: Float[Array, "B"]
-    masked_share: Float[Array, "B"]
-    alignment: Float[Array, "B"]
-    uniformity: Float[Array, "B"]
+    positive_cosine: Float[Array, " B"]
+    negative_cosine: Float[Array, " B"]
+    entropy: Float[Array, " B"]
+    effective_negatives: Float[Array, " B"]
+    top_negative_share: Float[Array, " B"]
+    accuracy: Float[Array, " B"]
+    largest_logit: Float[Array, " B"]
+    masked_share: Float[Array, " B"]
+    alignment: Float[Array, " B"]
+    uniformity: Float[Array, " B"]
 
 
 def diagnose(
@@ -59,8 +59,8 @@ def diagnose(
     *,
     temperature: float | Float[Array, ""],
     group_size: int = 1,
-    query_ids: Int[Array, "B"] | None = None,
-    document_ids: Int[Array, "N"] | None = None,
+    query_ids: Int[Array, " B"] | None = None,
+    document_ids: Int[Array, " N"] | None = None,
     known_positive_ids: Int[Array, "B K"] | None = None,
     tile: int | None = None,
     axis_name: Axis = None,
@@ -139,12 +139,12 @@ def summarize(diagnostics: Diagnostics) -> dict[str, Float[Array, ""]]:
 class _Fold(NamedTuple):
     """What is kept of a query's negatives while their tiles go by."""
 
-    top: Float[Array, "b"]  # largest logit
-    total: Float[Array, "b"]  # sum of exp(logit - top)
-    moment: Float[Array, "b"]  # sum of (logit - top) exp(logit - top)
-    similarity: Float[Array, "b"]  # sum of similarities
-    count: Float[Array, "b"]
-    largest: Float[Array, "b"]  # largest |similarity|
+    top: Float[Array, " b"]  # largest logit
+    total: Float[Array, " b"]  # sum of exp(logit - top)
+    moment: Float[Array, " b"]  # sum of (logit - top) exp(logit - top)
+    similarity: Float[Array, " b"]  # sum of similarities
+    count: Float[Array, " b"]
+    largest: Float[Array, " b"]  # largest |similarity|
 
 
 def _add(inverse, state, similarities, kept, row):

@@ -11,11 +11,8 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from contrastive.errors import SaveError
 from contrastive.training.step import TrainState
-
-
-class SaveError(RuntimeError):
-    """A checkpoint that could not be written; those before it are whole."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +47,8 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int):
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every save at length
         self._latest = _manager(folder / "latest", keep)
-        self._best = _manager(folder / "best", 1)
+        # Two: if the run ends before `latest` knows of the newer, the older is still the best.
+        self._best = _manager(folder / "best", 2)
         self._writing: int | None = None
 
     def latest_step(self) -> int | None:
@@ -113,9 +111,9 @@ class Checkpoints:
             ),
         )
         progress = Progress(**found["progress"])
-        best = self._best.latest_step()
-        if best is not None and best > progress.best_step:
-            self._best.delete(best)  # found after this checkpoint; it will be found again
+        for best in self._best.all_steps():
+            if best > progress.best_step:
+                self._best.delete(best)  # found after this checkpoint; it will be found again
         return found["state"], found["data"], progress
 
     def restore_best(self, like: TrainState) -> TrainState:

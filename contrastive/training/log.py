@@ -6,14 +6,11 @@ import time
 from pathlib import Path
 
 from contrastive.config import Experiment
+from contrastive.errors import DivergedError
 from contrastive.training import distributed
 from contrastive.training.feed import Feed
 from contrastive.training.step import Metrics
 from contrastive.training.writers import open_writers
-
-
-class DivergedError(RuntimeError):
-    """A loss or gradient that is not finite. The update was not applied."""
 
 
 class Log:

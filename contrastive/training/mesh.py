@@ -9,7 +9,7 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from contrastive.config import ConfigError
+from contrastive.errors import ConfigError
 
 BATCH_AXES = ("data", "fsdp")
 _SMALLEST_SHARDED = 1 << 16  # elements; smaller parameters are cheaper to copy than to gather

@@ -33,7 +33,7 @@ def run(config: Experiment, workdir: Path) -> Results | None:
 
     Raises:
       DataError: For data that cannot be used, before training.
-      WorkdirError: For a folder that belongs to another config.
+      FolderError: For a folder that belongs to another config.
       DivergedError: If the loss or the gradient stops being finite.
       SaveError: If a checkpoint cannot be written.
     """

@@ -10,10 +10,7 @@ from typing import Any
 import pydantic
 
 from contrastive.config import Experiment, differences
-
-
-class WorkdirError(ValueError):
-    """A folder that belongs to another run."""
+from contrastive.errors import FolderError
 
 
 def claim(workdir: Path, config: Experiment, *, write: bool) -> None:
@@ -25,7 +22,7 @@ def claim(workdir: Path, config: Experiment, *, write: bool) -> None:
       write: Whether this process writes.
 
     Raises:
-      WorkdirError: If the folder has another config, naming the fields that differ, or holds
+      FolderError: If the folder has another config, naming the fields that differ, or holds
         something else.
     """
     path = workdir / "config.json"
@@ -33,12 +30,12 @@ def claim(workdir: Path, config: Experiment, *, write: bool) -> None:
         different = differences(load_config(workdir), config)
         if different:
             fields = "\n  ".join(different)
-            raise WorkdirError(
+            raise FolderError(
                 f"{workdir} belongs to a run with another config:\n  {fields}\n"
                 "Give another --workdir, or the settings it was started with to go on with it."
             )
     elif workdir.is_dir() and any(not p.name.startswith(".") for p in workdir.iterdir()):
-        raise WorkdirError(
+        raise FolderError(
             f"{workdir} is not empty and holds no config.json of a run; give another --workdir"
         )
     elif write:
@@ -56,15 +53,15 @@ def load_config(workdir: Path) -> Experiment:
       The config.
 
     Raises:
-      WorkdirError: If there is none, or it cannot be read.
+      FolderError: If there is none, or it cannot be read.
     """
     path = workdir / "config.json"
     try:
         return Experiment.model_validate_json(path.read_bytes())
     except OSError:
-        raise WorkdirError(f"{path}: no such file; is {workdir} the folder of a run?") from None
+        raise FolderError(f"{path}: no such file; is {workdir} the folder of a run?") from None
     except pydantic.ValidationError as error:
-        raise WorkdirError(f"{path} is not a config of this version: {error}") from None
+        raise FolderError(f"{path} is not a config of this version: {error}") from None
 
 
 def write_json(path: Path, value: Any) -> None:

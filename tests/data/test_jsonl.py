@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contrastive.data.example import DataError, Example
+from contrastive.data.example import Example
 from contrastive.data.jsonl import Jsonl
+from contrastive.errors import DataError
 
 GOOD = b'{"query": "q", "pos": ["p"]}\n'
 

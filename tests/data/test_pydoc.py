@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from contrastive.data.cache import cache_directory
-from contrastive.data.example import DataError
 from contrastive.data.pydoc import SPLITS, Pair, Pydoc, PydocSource, pairs_in, split_of, unique
+from contrastive.errors import DataError
 
 FILE = '''
 """A module's docstring is no pair of anything at all."""

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from contrastive.config import ConfigError
 from contrastive.data import tokenization
 from contrastive.data.tokenization import Tokenizer, load_pretrained, train_wordpiece
+from contrastive.errors import ConfigError
 
 # Real text with many ties among pairs of letters.
 CORPUS = [*inspect.getsource(argparse).split("\n\n"), "Ünïcödé Straße ΑΒΓ", "", "naïve café"]

@@ -2,7 +2,7 @@ import gzip
 
 import pytest
 
-from contrastive.data.example import DataError
+from contrastive.errors import DataError
 from contrastive.evaluation.task import load_beir
 
 CORPUS = """{"_id": "d1", "title": "A title", "text": "and a text"}

@@ -9,8 +9,9 @@ from safetensors.numpy import load_file, save_file
 from contrastive import config
 from contrastive.data.packing import pack
 from contrastive.data.tokenization import Tokenizer, train_wordpiece
+from contrastive.errors import FolderError
 from contrastive.evaluation.loading import load as load_encoder
-from contrastive.interop.sentence_transformers import FolderError, Saved, load, save
+from contrastive.interop.sentence_transformers import Saved, load, save
 from contrastive.models.embedder import build
 from contrastive.training.mesh import make_mesh
 

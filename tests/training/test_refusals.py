@@ -6,10 +6,8 @@ import pytest
 from tiny import experiment, losses
 
 from contrastive.config import Experiment, Fixed, Loss
-from contrastive.data.example import DataError
-from contrastive.training.log import DivergedError
+from contrastive.errors import DataError, DivergedError, FolderError
 from contrastive.training.runner import run
-from contrastive.training.workdir import WorkdirError
 
 
 def test_a_run_that_stops_being_finite_says_where_and_keeps_its_checkpoints(tmp_path):
@@ -41,7 +39,7 @@ def test_a_workdir_of_another_config_is_refused_and_names_the_fields(tmp_path):
     run(config, tmp_path / "run")
     before = (tmp_path / "run" / "config.json").read_bytes()
     other = config.replace(**{"loss.temperature": 0.06, "batch_size": 4})
-    with pytest.raises(WorkdirError) as error:
+    with pytest.raises(FolderError) as error:
         run(other, tmp_path / "run")
     assert "loss.temperature: 0.05 -> 0.06" in str(error.value)
     assert "batch_size: 8 -> 4" in str(error.value)
@@ -52,7 +50,7 @@ def test_a_workdir_of_another_config_is_refused_and_names_the_fields(tmp_path):
 def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("years of work")
-    with pytest.raises(WorkdirError, match="not empty"):
+    with pytest.raises(FolderError, match="not empty"):
         run(experiment(tmp_path), tmp_path / "run")
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["thesis.tex"]
 
