@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from contrastive.losses import info_nce as info_nce
     from contrastive.losses import log_partition as log_partition
     from contrastive.losses import normalize as normalize
-    from contrastive.temperature import Fixed as Fixed
-    from contrastive.temperature import Learned as Learned
     from contrastive.temperature import diagnose as diagnose
     from contrastive.temperature import summarize as summarize
     from contrastive.training.runner import run as run
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
 # Imported when first used: the command line must not wait for JAX to say --help.
 _HOMES = {
     "Experiment": "contrastive.config",
-    "Fixed": "contrastive.temperature",
-    "Learned": "contrastive.temperature",
     "cosine": "contrastive.losses",
     "diagnose": "contrastive.temperature",
     "info_nce": "contrastive.losses",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -31,8 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if given[:1] == ["train"] and given[1:] and not given[1].startswith("-"):
-            _train(given[1], given[2:])
+        files = [word for word in given if word.endswith(".py")]
+        if given[:1] == ["train"] and files:
+            rest = given[1:]
+            rest.remove(files[0])
+            _train(files[0], rest)
         else:
             commands: dict[str, Callable[..., None]] = {
                 "train": train,
@@ -89,10 +94,16 @@ def _train(file: str, arguments: list[str]) -> None:
         args=arguments,
         config=(tyro.conf.CascadeSubcommandArgs,),
     )
-    from contrastive.training.distributed import is_first
-    from contrastive.training.runner import run
+    # Before and after the loop, which saves first, being asked to stop is an interrupt like Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        from contrastive.training.distributed import is_first
+        from contrastive.training.runner import run
 
-    results = run(experiment, workdir)
+        results = run(experiment, workdir)
+    except KeyboardInterrupt:
+        print("Stopped; nothing that was saved is lost. The same command goes on from there.")
+        return
     if not is_first():
         return
     if results is None:
@@ -143,7 +154,13 @@ def load_experiments(file: Path) -> dict[str, Experiment]:
     if spec is None or spec.loader is None:
         raise ConfigError(f"{file} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        line = max((f.lineno or 0 for f in frames if f.filename == str(file)), default=0)
+        where = f"{file}:{line}" if line else str(file)
+        raise ConfigError(f"{where}: {type(error).__name__}: {error}") from error
     settings = {
         name: value for name, value in vars(module).items() if isinstance(value, Experiment)
     }
@@ -194,9 +211,9 @@ def encode(
     import numpy as np
 
     texts = _lines(input)
-    encoder, params = _load(model)
-    vectors = (encoder.queries if kind == "query" else encoder.documents)(params, texts)
-    with open(output, "wb") as file:
+    with open(output, "wb") as file:  # opened first: an hour of encoding needs a place to go
+        encoder, params = _load(model)
+        vectors = (encoder.queries if kind == "query" else encoder.documents)(params, texts)
         np.save(file, vectors)
     print(f"{output}: {vectors.shape[0]} vectors of width {vectors.shape[1]}")
 
@@ -207,7 +224,7 @@ def search(
     /,
     *,
     corpus: Path | None = None,
-    top: int = 3,
+    top: pydantic.PositiveInt = 3,
 ) -> None:
     """Show the documents nearest to a query.
 

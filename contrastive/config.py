@@ -21,6 +21,8 @@ class Config(pydantic.BaseModel):
         fields = dict(self)
         for name, value in changes.items():
             head, _, rest = name.partition(".")
+            if head not in fields:
+                raise ValueError(f"{type(self).__name__} has no field {head!r}: {sorted(fields)}")
             fields[head] = fields[head].replace(**{rest: value}) if rest else value
         return type(self)(**fields)
 
@@ -191,7 +193,7 @@ class Experiment(Config):
 
     name: str
     """What the run is called in logs."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Decides initial parameters, shuffles, groups and dropout."""
     steps: PositiveInt = 1000
     """Optimizer steps."""
@@ -244,6 +246,8 @@ class Experiment(Config):
                 f"optimizer.warmup_steps is {self.optimizer.warmup_steps}, more than the run's "
                 f"{self.steps} steps; lower it"
             )
+        if self.eval_steps and self.data.validation is None:
+            raise ValueError("eval_steps evaluates on data.validation, which is not set; set it")
         if self.patience and not (self.eval_steps and self.data.validation):
             raise ValueError(
                 "patience needs evaluations while training: set eval_steps and data.validation"

@@ -25,6 +25,11 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Example: ...
 
     @property
+    def fingerprint(self) -> str:
+        """A digest of all the examples: a run is not resumed on others."""
+        ...
+
+    @property
     def most_positives(self) -> int:
         """The most positives any example has."""
         ...
@@ -55,7 +60,7 @@ def example_from_row(row: Any, where: str) -> Example:
         raise DataError(f'{where}: "query" is missing; the fields are {sorted(row)}')
     if not isinstance(row["query"], str):
         raise DataError(f'{where}: "query" must be a string, got {row["query"]!r:.60}')
-    _check_whole(row["query"], "query", where)
+    check_whole(row["query"], "query", where)
     positives = _texts(row, "pos", where)
     if not positives:
         raise DataError(f'{where}: "pos" is empty; every query needs a positive')
@@ -69,11 +74,12 @@ def _texts(row: Mapping[str, Any], field: str, where: str) -> tuple[str, ...]:
     for text in value:
         if not isinstance(text, str):
             raise DataError(f'{where}: "{field}" must be a list of strings, it holds {text!r:.60}')
-        _check_whole(text, field, where)
+        check_whole(text, field, where)
     return tuple(value)
 
 
-def _check_whole(text: str, field: str, where: str) -> None:
+def check_whole(text: str, field: str, where: str) -> None:
+    """Refuses half a surrogate pair, which JSON can hold and UTF-8 cannot."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -38,7 +38,9 @@ class Jsonl:
         if not self.path.is_file():
             raise DataError(f"{self.path}: no such file")
         plain = _unpack(self.path) if self.path.suffix == ".gz" else self.path
-        self._offsets, self._lines, self._positives, self._negatives = _scan(plain, self.path)
+        self._offsets, self._lines, self._positives, self._negatives, self.fingerprint = _scan(
+            plain, self.path
+        )
         if not len(self._lines):
             raise DataError(f"{self.path}: the file has no rows")
         self._file = os.open(plain, os.O_RDONLY)
@@ -89,6 +91,7 @@ class Jsonl:
 
 def _scan(plain: Path, path: Path):
     offsets, lines, positives, negatives = [], [], [], []
+    digest = hashlib.blake2b(digest_size=16)
     size = plain.stat().st_size
     bar = tqdm(
         desc=f"checking {path.name}",
@@ -101,6 +104,7 @@ def _scan(plain: Path, path: Path):
     with open(plain, "rb") as file, bar:
         for number, line in enumerate(file, start=1):
             bar.update(len(line))
+            digest.update(line)
             end = begin + len(line)
             if line.strip():
                 example = example_from_row(_decode(line, f"{path}:{number}"), f"{path}:{number}")
@@ -109,7 +113,8 @@ def _scan(plain: Path, path: Path):
                 positives.append(len(example.positives))
                 negatives.append(len(example.negatives))
             begin = end
-    return tuple(np.asarray(x, np.int64) for x in (offsets, lines, positives, negatives))
+    columns = (np.asarray(x, np.int64) for x in (offsets, lines, positives, negatives))
+    return *columns, digest.hexdigest()
 
 
 def _decode(line: bytes, where: str):

@@ -93,7 +93,9 @@ class PydocSource:
         if split not in SPLITS:
             raise DataError(f"pydoc has no split {split!r}; choose one of {', '.join(SPLITS)}")
         self._split = split
-        self._data = _prepare().as_data_source(split=split)  # pyright: ignore[reportCallIssue]
+        builder = _prepare()
+        self.fingerprint = f"{_digest(repr(installed_packages()))} {builder.version} {split}"
+        self._data = builder.as_data_source(split=split)  # pyright: ignore[reportCallIssue]
         self._read: dict[int, Example] = {}  # decoding a record costs more than tokenising it
 
     def __len__(self) -> int:

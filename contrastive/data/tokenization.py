@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import collections
 import hashlib
-import os
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from contrastive.data.cache import cache_directory
 from contrastive.errors import ConfigError
 
 PAD, UNKNOWN, FIRST, LAST, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+BERT_NAMES = {
+    "pad_token": PAD,
+    "unk_token": UNKNOWN,
+    "cls_token": FIRST,
+    "sep_token": LAST,
+    "mask_token": MASK,
+}
 _MOST_LETTERS = 1000  # rarer characters make their word unknown
-_REMEMBERED_TOKENS = 1 << 25  # 128 MiB: data sets seen for several epochs are tokenised once
+_REMEMBERED_BYTES = 256 << 20  # data sets seen for several epochs are tokenised once
+_BYTES_A_TEXT = 250  # of keys and objects, besides the ids
 
 
 class Tokenizer:
@@ -28,14 +33,22 @@ class Tokenizer:
     Args:
       backend: The tokenizer.
       special_tokens: Whether texts get the tokenizer's own first and last tokens.
+      names: What the special tokens are called, as in special_tokens_map.json.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, *, special_tokens: bool):
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        *,
+        special_tokens: bool,
+        names: Mapping[str, str] = BERT_NAMES,
+    ):
+        self.names = dict(names)
         self._json = backend.to_str()
         self._special_tokens = special_tokens
         self._truncating: dict[int, tokenizers.Tokenizer] = {}
         self._remembered: dict[bytes, np.ndarray] = {}
-        self._room = _REMEMBERED_TOKENS
+        self._room = _REMEMBERED_BYTES
 
     def __call__(self, texts: Sequence[str], max_length: int) -> list[np.ndarray]:
         """Vocabulary ids of each text, int32, at most `max_length` with special tokens."""
@@ -46,7 +59,7 @@ class Tokenizer:
         fresh = {k: np.asarray(e.ids, np.int32) for k, e in zip(new, encodings, strict=True)}
         ids = [fresh[k] if k in fresh else self._remembered[k] for k in keys]
         if self._room > 0:
-            self._room -= sum(map(len, fresh.values()))
+            self._room -= sum(ids.nbytes + _BYTES_A_TEXT for ids in fresh.values())
             self._remembered.update(fresh)
         return ids
 
@@ -73,8 +86,13 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Number of vocabulary ids, special tokens included."""
-        return self.backend.get_vocab_size()
+        """One more than the largest vocabulary id, special tokens included; ids may have gaps."""
+        return max(self.backend.get_vocab().values()) + 1
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of everything that decides the ids."""
+        return hashlib.blake2b(self._json.encode(), digest_size=16).hexdigest()
 
 
 def _key(text: str, max_length: int) -> bytes:
@@ -87,7 +105,7 @@ def train_wordpiece(
     """Trains BERT's tokenizer on a corpus; the same corpus gives the same tokenizer.
 
     Args:
-      texts: The corpus.
+      texts: The corpus; it is read twice.
       vocab_size: Most word pieces, special tokens included.
       lowercase: Whether to fold case and strip accents.
 
@@ -97,20 +115,6 @@ def train_wordpiece(
     Source:
       Wu et al., 2016, arXiv:1609.08144 (word pieces).
     """
-    texts = list(texts)
-    digest = hashlib.blake2b(repr((vocab_size, lowercase, tokenizers.__version__)).encode())
-    for text in texts:
-        digest.update(text.encode() + b"\0")
-    saved = cache_directory("tokenizers") / f"{digest.hexdigest()[:32]}.json"
-    if not saved.exists():
-        tokenizer = _wordpiece(texts, vocab_size, lowercase)
-        partial = saved.with_suffix(f".{os.getpid()}")
-        tokenizer.save(str(partial))
-        partial.replace(saved)
-    return tokenizers.Tokenizer.from_file(str(saved))
-
-
-def _wordpiece(texts, vocab_size, lowercase):
     tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -124,7 +128,7 @@ def _wordpiece(texts, vocab_size, lowercase):
         initial_alphabet=letters,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer, length=len(texts))
+    tokenizer.train_from_iterator(iter(texts), trainer)
     vocabulary = tokenizer.get_vocab()
 
     # Once more with the same pieces, for the letters above are not special when texts are encoded.
@@ -139,7 +143,7 @@ def _wordpiece(texts, vocab_size, lowercase):
     return result
 
 
-def _alphabet(texts, normalizer) -> list[str]:
+def _alphabet(texts: Iterable[str], normalizer) -> list[str]:
     counts = collections.Counter()
     for text in texts:
         counts.update(normalizer.normalize_str(text))
@@ -147,24 +151,23 @@ def _alphabet(texts, normalizer) -> list[str]:
     return sorted(sorted(letters, key=lambda c: (-counts[c], c))[:_MOST_LETTERS])
 
 
-def load_pretrained(name_or_path: str) -> tokenizers.Tokenizer:
+def load_pretrained(name_or_path: str) -> tuple[tokenizers.Tokenizer, dict[str, str]]:
     """Loads a Hugging Face tokenizer.
 
     Args:
-      name_or_path: A folder with `tokenizer.json`, or a name on the Hub.
+      name_or_path: A folder, or a name on the Hub.
 
     Returns:
-      Its fast tokenizer.
+      Its fast tokenizer, and the names of its special tokens.
 
     Raises:
-      ValueError: If it has none.
+      ConfigError: If there is none, or it is not a fast one.
     """
-    file = Path(name_or_path) / "tokenizer.json"
-    if file.is_file():
-        return tokenizers.Tokenizer.from_file(str(file))
     from transformers import AutoTokenizer  # takes a second to import
 
-    backend = getattr(AutoTokenizer.from_pretrained(name_or_path), "backend_tokenizer", None)
-    if backend is None:
-        raise ValueError(f"{name_or_path} has no fast tokenizer (tokenizer.json)")
-    return backend
+    try:
+        found = AutoTokenizer.from_pretrained(name_or_path)
+        backend = found.backend_tokenizer
+    except Exception as error:  # transformers and tokenizers raise many kinds
+        raise ConfigError(f"data.tokenizer.name: cannot load {name_or_path!r}, {error}") from None
+    return backend, {name: str(token) for name, token in found.special_tokens_map.items()}

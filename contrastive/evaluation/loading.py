@@ -31,7 +31,7 @@ def load(folder: Path, mesh: Mesh) -> tuple[Encoder, Params]:
     inside = folder / "model"
     saved = sentence_transformers.load(inside if inside.is_dir() else folder)
     static = isinstance(saved.model, config.Static)
-    tokenizer = Tokenizer(saved.tokenizer, special_tokens=not static)
+    tokenizer = Tokenizer(saved.tokenizer, special_tokens=not static, names=saved.names)
     embedder = build(
         saved.model,
         vocab_size=tokenizer.vocab_size,

@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from contrastive.data.example import Source
+from contrastive.data.example import Source, check_whole
 from contrastive.errors import DataError
 
 
@@ -38,20 +38,22 @@ def from_examples(source: Source, name: str) -> Retrieval:
     """Ranks every document of held-out examples for each of their queries.
 
     Args:
-      source: Examples; equal texts become one document.
+      source: Examples; equal texts become one query, or one document.
       name: For tables.
 
     Returns:
       The task; positives are relevant with gain 1.
     """
     ids: dict[str, str] = {}
-    queries, relevant = {}, {}
+    asked: dict[str, str] = {}
+    relevant: dict[str, dict[str, int]] = {}
     for number in range(len(source)):
         example = source[number]
         for text in (*example.positives, *example.negatives):
             ids.setdefault(text, f"d{len(ids)}")
-        queries[f"q{number}"] = example.query
-        relevant[f"q{number}"] = {ids[text]: 1 for text in example.positives}
+        query = asked.setdefault(example.query, f"q{len(asked)}")
+        relevant.setdefault(query, {}).update({ids[text]: 1 for text in example.positives})
+    queries = {id: text for text, id in asked.items()}
     return Retrieval(name, queries, {id: text for text, id in ids.items()}, relevant)
 
 
@@ -128,6 +130,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 def _text(row: dict[str, Any], field: str, where: str) -> str:
     if not isinstance(row.get(field), str):
         raise DataError(f'{where}: "{field}" must be a string, got {row.get(field)!r:.60}')
+    check_whole(row[field], field, where)
     return row[field]
 
 

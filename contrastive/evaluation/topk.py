@@ -1,8 +1,6 @@
-"""Exact nearest neighbours on the device, a tile of the corpus at a time."""
+"""Exact nearest neighbours: the corpus visits the device a tile at a time."""
 
 from __future__ import annotations
-
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -35,34 +33,28 @@ def top_k(
     k_found = min(k, len(corpus))
     if not k_found:
         return scores, places
-    count = -(-len(corpus) // tile)
-    height = -(-len(corpus) // count)
-    tiles = np.pad(corpus, ((0, count * height - len(corpus)), (0, 0)))
-    tiles = jnp.asarray(tiles.reshape(count, height, -1))
+    height = min(tile, len(corpus))
     for start in range(0, len(queries), _QUERIES_AT_ONCE):
         part = slice(start, start + _QUERIES_AT_ONCE)
-        best = _top_k(jnp.asarray(queries[part]), tiles, len(corpus), k_found)
+        asked = jnp.asarray(queries[part])
+        best = jnp.full((len(asked), k_found), -jnp.inf), jnp.full((len(asked), k_found), -1)
+        for first in range(0, len(corpus), height):
+            compared = corpus[first : first + height]
+            compared = np.pad(compared, ((0, height - len(compared)), (0, 0)))
+            best = _merge(best, asked, compared, first, len(corpus))
         scores[part, :k_found], places[part, :k_found] = best
     return scores, places
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _top_k(queries: Array, tiles: Array, size: int, k: int):
-    height = tiles.shape[1]
-
-    def merge(best, numbered):
-        number, tile = numbered
-        place = number * height + jnp.arange(height)
-        scores = dot(queries, tile)
-        scores = jnp.where(scores == 0, 0.0, scores)  # lax.top_k ranks -0.0 below 0.0
-        scores = jnp.where(place < size, scores, -jnp.inf)
-        place = jnp.broadcast_to(place, scores.shape)
-        # Earlier documents come first, and lax.top_k keeps the first of equals.
-        scores, place = (
-            jnp.concatenate(x, axis=1) for x in zip(best, (scores, place), strict=True)
-        )
-        scores, chosen = lax.top_k(scores, k)
-        return (scores, jnp.take_along_axis(place, chosen, axis=1)), None
-
-    none = jnp.full((queries.shape[0], k), -jnp.inf), jnp.full((queries.shape[0], k), -1)
-    return lax.scan(merge, none, (jnp.arange(tiles.shape[0]), tiles))[0]
+@jax.jit
+def _merge(best: tuple[Array, Array], queries: Array, tile: Array, first: int, size: int):
+    """The best of those so far and of one more tile of the corpus."""
+    place = first + jnp.arange(tile.shape[0])
+    scores = dot(queries, tile)
+    scores = jnp.where(scores == 0, 0.0, scores)  # lax.top_k ranks -0.0 below 0.0
+    scores = jnp.where(place < size, scores, -jnp.inf)
+    place = jnp.broadcast_to(place, scores.shape)
+    # Earlier documents come first, and lax.top_k keeps the first of equals.
+    scores, place = (jnp.concatenate(x, axis=1) for x in zip(best, (scores, place), strict=True))
+    scores, chosen = lax.top_k(scores, best[0].shape[1])
+    return scores, jnp.take_along_axis(place, chosen, axis=1)

@@ -20,6 +20,7 @@ from contrastive.types import Params
 
 _ST = "sentence_transformers.models."
 _OURS = "contrastive.json"
+_NAMES = "special_tokens_map.json"
 
 # Flax name -> ModernBERT's name in PyTorch. Kernels are transposed: Flax multiplies from the left.
 _MODERNBERT = (
@@ -49,6 +50,7 @@ class Saved:
       query_length: Most tokens of a query.
       document_length: Most tokens of a document.
       temperature: The last the model was trained at.
+      names: What the tokenizer's special tokens are called, as in special_tokens_map.json.
     """
 
     model: config.Static | config.Transformer
@@ -59,6 +61,7 @@ class Saved:
     query_length: int
     document_length: int
     temperature: float
+    names: dict[str, str]
 
 
 def save(folder: Path, saved: Saved) -> None:
@@ -84,7 +87,7 @@ def save(folder: Path, saved: Saved) -> None:
         modules.append(_module(number, "Normalize", f"{number}_Normalize"))
         (folder / f"{number}_Normalize").mkdir(exist_ok=True)
     _write(folder / "modules.json", modules)
-    _write(folder / "config_sentence_transformers.json", _sentence_transformers())
+    _write(folder / "config_sentence_transformers.json", _sentence_transformers(saved))
     _write_tokenizer(folder, saved)
     weights = to_torch_names(saved.params, saved.model)
     save_file(weights, str(folder / "model.safetensors"), metadata={"format": "pt"})
@@ -105,10 +108,10 @@ def load(folder: Path) -> Saved:
     Raises:
       FolderError: Naming the file that is missing or does not fit.
     """
-    for name in (_OURS, "model.safetensors", "tokenizer.json"):
+    for name in (_OURS, "model.safetensors", "tokenizer.json", _NAMES):
         if not (folder / name).is_file():
             raise FolderError(f"{folder / name}: no such file; expected the model/ folder of a run")
-    ours = _read(folder / _OURS, lambda path: json.loads(path.read_text(encoding="utf-8")))
+    ours, names = (_read(folder / name, _json) for name in (_OURS, _NAMES))
     weights = _read(folder / "model.safetensors", lambda path: load_file(str(path)))
     # tokenizers raises plain Exceptions.
     tokenizer = _read(
@@ -118,10 +121,18 @@ def load(folder: Path) -> Saved:
     try:
         kind = {"static": config.Static, "transformer": config.Transformer}
         model = kind[ours["model"]["kind"]](**ours.pop("model"))
-        params = from_torch_names(weights, model, tokenizer.get_vocab_size())
-        return Saved(model=model, params=params, tokenizer=tokenizer, **ours)
+        params = from_torch_names(weights, model, _vocab_size(tokenizer))
+        return Saved(model=model, params=params, tokenizer=tokenizer, names=names, **ours)
     except (KeyError, TypeError, ValueError) as error:
         raise FolderError(f"{folder} cannot be loaded: {error}") from None
+
+
+def _vocab_size(tokenizer: tokenizers.Tokenizer) -> int:
+    return max(tokenizer.get_vocab().values()) + 1  # ids may have gaps
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
@@ -232,11 +243,19 @@ def _pooling(saved: Saved) -> dict[str, Any]:
 def _modernbert(saved: Saved) -> dict[str, Any]:
     model, tokenizer = saved.model, saved.tokenizer
     assert isinstance(model, config.Transformer)
-    first, last, pad = (tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]", "[PAD]"))
+    names = saved.names
+    first, last, pad = (
+        tokenizer.token_to_id(name) if name else None
+        for name in (
+            names.get("cls_token") or names.get("bos_token"),
+            names.get("sep_token") or names.get("eos_token"),
+            names.get("pad_token"),
+        )
+    )
     return {
         "model_type": "modernbert",
         "architectures": ["ModernBertModel"],
-        "vocab_size": tokenizer.get_vocab_size(),
+        "vocab_size": _vocab_size(tokenizer),
         "hidden_size": model.width,
         "intermediate_size": model.mlp_width,
         "num_hidden_layers": model.depth,
@@ -267,13 +286,13 @@ def _length(saved: Saved) -> dict[str, Any]:
     return {"max_seq_length": saved.document_length, "do_lower_case": False}
 
 
-def _sentence_transformers() -> dict[str, Any]:
+def _sentence_transformers(saved: Saved) -> dict[str, Any]:
     return {
         "model_type": "SentenceTransformer",
         "__version__": {"contrastive": version("contrastive")},
         "prompts": {"query": "", "document": ""},
         "default_prompt_name": None,
-        "similarity_fn_name": "cosine",
+        "similarity_fn_name": "cosine" if saved.normalize else "dot",
     }
 
 
@@ -282,22 +301,11 @@ def _write_tokenizer(folder: Path, saved: Saved) -> None:
     # StaticEmbedding has no length of its own: it cuts where the tokenizer does.
     tokenizer.enable_truncation(saved.document_length)
     tokenizer.save(str(folder / "tokenizer.json"))
-    special = {
-        name: token
-        for name, token in (
-            ("cls_token", "[CLS]"),
-            ("sep_token", "[SEP]"),
-            ("pad_token", "[PAD]"),
-            ("unk_token", "[UNK]"),
-            ("mask_token", "[MASK]"),
-        )
-        if tokenizer.token_to_id(token) is not None
-    }
-    _write(folder / "special_tokens_map.json", special)
+    _write(folder / _NAMES, saved.names)
     fast = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": saved.document_length,
-        **special,
+        **saved.names,
     }
     _write(folder / "tokenizer_config.json", fast)
 

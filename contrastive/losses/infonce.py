@@ -63,6 +63,7 @@ def info_nce(
     """
     check_temperature(temperature)
     _check_shapes(queries, documents, group_size, in_batch)
+    _check_ids(queries, documents, temperature, query_ids, document_ids, known_positive_ids)
     rows, columns = masks.describe(
         queries.shape[0],
         group_size=group_size,
@@ -124,3 +125,18 @@ def _check_shapes(queries, documents, group_size, in_batch):
             "in_batch=False with group_size=1 leaves no negatives; "
             "raise group_size or use in-batch negatives"
         )
+
+
+def _check_ids(queries, documents, temperature, query_ids, document_ids, known_positive_ids):
+    for name, array, owner, owned in (
+        ("query_ids", query_ids, "queries", queries),
+        ("document_ids", document_ids, "documents", documents),
+        ("known_positive_ids", known_positive_ids, "queries", queries),
+        ("temperature", temperature if jnp.ndim(temperature) else None, "queries", queries),
+    ):
+        if array is not None and jnp.shape(array)[0] != owned.shape[0]:
+            raise ValueError(
+                f"{name} has {jnp.shape(array)[0]} rows for {owned.shape[0]} {owner}; give one each"
+            )
+    if known_positive_ids is not None and document_ids is None:
+        raise ValueError("known_positive_ids are compared with document_ids; give those too")

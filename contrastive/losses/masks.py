@@ -15,6 +15,7 @@ class Rows(NamedTuple):
     """What a mask may know of a query. Optional fields are left out of the rule when None."""
 
     positive: Int[Array, " B"]
+    group: Int[Array, " B"] | None
     positive_ids: Int[Array, " B"] | None
     known_positive_ids: Int[Array, "B K"] | None
     query_ids: Int[Array, " B"] | None
@@ -24,6 +25,7 @@ class Columns(NamedTuple):
     """What a mask may know of a document."""
 
     index: Int[Array, " N"]
+    group: Int[Array, " N"] | None
     document_ids: Int[Array, " N"] | None
     query_ids: Int[Array, " N"] | None
 
@@ -32,6 +34,7 @@ def describe(
     batch: int,
     *,
     group_size: int = 1,
+    in_batch: bool = True,
     query_ids: Int[Array, " B"] | None = None,
     document_ids: Int[Array, " N"] | None = None,
     known_positive_ids: Int[Array, "B K"] | None = None,
@@ -42,6 +45,7 @@ def describe(
     Args:
       batch: Number of queries on this device, B.
       group_size: Documents a query, G; N = B * G, query-major, the positive first.
+      in_batch: Whether other queries' documents may be negatives.
       query_ids: Text ids [B]; 0 is equal to nothing.
       document_ids: Text ids [N]; 0 is equal to nothing.
       known_positive_ids: Ids [B, K] of every document known to answer the query, padded with 0.
@@ -55,6 +59,7 @@ def describe(
     index = first * group_size + jnp.arange(batch * group_size)
     rows = Rows(
         positive=query * group_size,
+        group=None if in_batch else query,
         positive_ids=None if document_ids is None else document_ids[::group_size],
         known_positive_ids=None if document_ids is None else known_positive_ids,
         query_ids=query_ids,
@@ -63,7 +68,13 @@ def describe(
     if query_ids is not None:
         # Only the positive of the same query is a false negative; its hard negatives are true ones.
         of_query = jnp.where(index % group_size == 0, jnp.repeat(query_ids, group_size), 0)
-    return rows, Columns(index=index, document_ids=document_ids, query_ids=of_query)
+    columns = Columns(
+        index=index,
+        group=None if in_batch else index // group_size,
+        document_ids=document_ids,
+        query_ids=of_query,
+    )
+    return rows, columns
 
 
 def is_negative(rows: Rows, columns: Columns) -> Bool[Array, "b n"]:
@@ -83,16 +94,19 @@ def is_negative(rows: Rows, columns: Columns) -> Bool[Array, "b n"]:
     if rows.positive_ids is not None:
         keep &= ~_same(rows.positive_ids, columns.document_ids)
     if rows.known_positive_ids is not None:
-        for k in range(rows.known_positive_ids.shape[1]):
-            keep &= ~_same(rows.known_positive_ids[:, k], columns.document_ids)
+        known = rows.known_positive_ids.T[:, :, None]  # [K, b, 1]
+        keep &= ~jnp.any((known == columns.document_ids) & (known != 0), axis=0)
     if rows.query_ids is not None:
         keep &= ~_same(rows.query_ids, columns.query_ids)
     return keep
 
 
 def is_candidate(rows: Rows, columns: Columns) -> Bool[Array, "b n"]:
-    """Whether a document is any other than the query's own positive; `is_negative` unfiltered."""
-    return rows.positive[:, None] != columns.index[None, :]
+    """Whether a document may be a negative at all: `is_negative` before looking at texts."""
+    other = rows.positive[:, None] != columns.index[None, :]
+    if rows.group is None or columns.group is None:
+        return other
+    return other & (rows.group[:, None] == columns.group[None, :])
 
 
 def _same(a: Int[Array, " b"], b: Int[Array, " n"] | None) -> Bool[Array, "b n"]:

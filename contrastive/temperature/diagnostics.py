@@ -59,6 +59,7 @@ def diagnose(
     *,
     temperature: float | Float[Array, ""],
     group_size: int = 1,
+    in_batch: bool = True,
     query_ids: Int[Array, " B"] | None = None,
     document_ids: Int[Array, " N"] | None = None,
     known_positive_ids: Int[Array, "B K"] | None = None,
@@ -72,6 +73,7 @@ def diagnose(
       documents: Embeddings [B * group_size, D], query-major, the positive first in each group.
       temperature: Positive scalar.
       group_size: Documents a query, G.
+      in_batch: As in `info_nce`.
       query_ids: As in `info_nce`.
       document_ids: As in `info_nce`.
       known_positive_ids: As in `info_nce`.
@@ -89,6 +91,7 @@ def diagnose(
     rows, columns = masks.describe(
         queries.shape[0],
         group_size=group_size,
+        in_batch=in_batch,
         query_ids=query_ids,
         document_ids=document_ids,
         known_positive_ids=known_positive_ids,
@@ -109,7 +112,7 @@ def diagnose(
         tile=tile or DEFAULT_TILE,
     )
     positives = documents[::group_size]
-    others = keys.shape[0] - 1
+    others = (keys.shape[0] if in_batch else group_size) - 1
     return Diagnostics(
         alignment=jnp.sum((queries - positives).astype(jnp.float32) ** 2, axis=-1),
         uniformity=_uniformity(queries, tile, axis_name),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 from jax.sharding import Mesh
@@ -28,7 +29,9 @@ class Parts:
 
     Attributes:
       feed: Batches on the devices.
-      state: Before the first step.
+      inputs: Fingerprints of data and tokenizer.
+      init: Makes the state before the first step.
+      like: Its shapes and where they live.
       train_step: Compiled; its first argument is given up to it.
       encoder: For evaluation.
       tokenizer: To be saved with the model.
@@ -38,7 +41,9 @@ class Parts:
     """
 
     feed: Feed
-    state: TrainState
+    inputs: dict[str, str]
+    init: Callable[[], TrainState]
+    like: TrainState
     train_step: Step
     encoder: Encoder
     tokenizer: Tokenizer
@@ -79,10 +84,16 @@ def assemble(experiment: config.Experiment, mesh: Mesh | None = None) -> Parts:
         pooling=experiment.pooling,
         normalize=experiment.normalize,
     )
-    state, train_step = _training(experiment, embedder, mesh)
+    init, like, train_step = _training(experiment, embedder, mesh)
     return Parts(
         feed=_feed(experiment, source, tokenizer, mesh),
-        state=state,
+        inputs={
+            "data.train": source.fingerprint,
+            **{f"data.{name}": where.fingerprint for name, where in held_out.items()},
+            "data.tokenizer": tokenizer.fingerprint,
+        },
+        init=init,
+        like=like,
         train_step=train_step,
         encoder=Encoder(
             embedder,
@@ -102,7 +113,7 @@ def _task(source: Source | None, name: str) -> Retrieval | None:
     return None if source is None else from_examples(source, f"held-out {name}")
 
 
-def _training(experiment, embedder, mesh) -> tuple[TrainState, Step]:
+def _training(experiment, embedder, mesh) -> tuple[Callable[[], TrainState], TrainState, Step]:
     optimizer = make_optimizer(experiment.optimizer, experiment.steps)
     objective = Objective(
         policy=make_policy(experiment.loss),
@@ -115,10 +126,14 @@ def _training(experiment, embedder, mesh) -> tuple[TrainState, Step]:
     def init():
         return init_state(embedder, objective, optimizer, experiment.seed)
 
-    sharding = state_sharding(mesh, jax.eval_shape(init))
+    shapes = jax.eval_shape(init)
+    sharding = state_sharding(mesh, shapes)
+    like = jax.tree.map(
+        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes, sharding
+    )
     step = make_train_step(embedder, objective, optimizer, mesh)
     compiled = jax.jit(step, donate_argnums=0, out_shardings=(sharding, None))
-    return jax.jit(init, out_shardings=sharding)(), compiled
+    return jax.jit(init, out_shardings=sharding), like, compiled
 
 
 def _feed(experiment, source, tokenizer, mesh) -> Feed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +52,6 @@ class Checkpoints:
         self._best = _manager(folder / "best", 2)
         self._writing: int | None = None
 
-    def latest_step(self) -> int | None:
-        """Step of the latest whole checkpoint, None if there is none."""
-        return self._latest.latest_step()
-
-    def best_step(self) -> int | None:
-        """Step of the best checkpoint, None if there is none."""
-        return self._best.latest_step()
-
     def save(self, state: TrainState, position: dict[str, Any], progress: Progress) -> None:
         """Starts to save all that a resumed run needs.
 
@@ -92,29 +85,29 @@ class Checkpoints:
         args = ocp.args.Composite(params=ocp.args.StandardSave(state.params))
         self._save(self._best, int(state.step), args)
 
-    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any], Progress]:
+    def resume(self, like: TrainState) -> tuple[TrainState, dict[str, Any], Progress] | None:
         """The latest whole checkpoint.
 
         Args:
-          like: State of shapes and shardings to restore to; the devices may have changed.
+          like: Shapes and shardings to restore to; the devices may have changed.
 
         Returns:
-          State, position of the data iterator and progress.
+          State, position of the data iterator and progress; None to start from the beginning.
         """
         step = self._latest.latest_step()
-        found = self._latest.restore(
-            step,
-            args=ocp.args.Composite(
+        found = None
+        if step is not None:
+            args = ocp.args.Composite(
                 state=ocp.args.StandardRestore(like),
                 data=ocp.args.JsonRestore(),
                 progress=ocp.args.JsonRestore(),
-            ),
-        )
-        progress = Progress(**found["progress"])
+            )
+            kept = self._latest.restore(step, args=args)
+            found = kept["state"], kept["data"], Progress(**kept["progress"])
         for best in self._best.all_steps():
-            if best > progress.best_step:
+            if best > (found[2].best_step if found else 0):
                 self._best.delete(best)  # found after this checkpoint; it will be found again
-        return found["state"], found["data"], progress
+        return found
 
     def restore_best(self, like: TrainState) -> TrainState:
         """The state with the best parameters, or as it is if there are none.
@@ -171,9 +164,11 @@ class Checkpoints:
         kept = f"the checkpoint of step {whole} is whole" if whole is not None else "none was saved"
         # TensorStore wraps "what: why" in one '"path": ' after another.
         reason = str(error).strip().split("\n")[0].rsplit('": ', 1)[-1][:300]
+        full = re.search(r"space|too large|quota", reason, re.IGNORECASE)
+        advice = "Free some space" if full else "Mend that"
         return SaveError(
             f"cannot save the checkpoint of step {self._writing} in {manager.directory}: {reason}. "
-            f"Of those before it, {kept}. Free some space, then give the same command to go on."
+            f"Of those before it, {kept}. {advice}, then give the same command to go on."
         )
 
 

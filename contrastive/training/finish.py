@@ -83,6 +83,7 @@ def finish(
                 query_length=config.data.query_max_length,
                 document_length=config.data.document_max_length,
                 temperature=float(temperature),
+                names=parts.tokenizer.names,
             ),
         )
         write_json(workdir / "results.json", results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from contrastive.training.finish import Results, finish
 from contrastive.training.interrupt import Interrupt
 from contrastive.training.log import Log
 from contrastive.training.step import TrainState
-from contrastive.training.workdir import claim
+from contrastive.training.workdir import check, check_inputs, claimed
 
 
 def run(config: Experiment, workdir: Path) -> Results | None:
@@ -39,12 +40,16 @@ def run(config: Experiment, workdir: Path) -> Results | None:
     """
     distributed.initialize()
     keep_compiled_programs()
-    claim(workdir, config, write=False)  # before minutes go into data
+    check(workdir, config)  # before minutes go into data
     parts = assemble(config)
-    distributed.most(0)  # every process has looked before one writes
-    if distributed.is_first():
-        claim(workdir, config, write=True)
-    with Checkpoints(workdir / "checkpoints", config.keep_checkpoints) as checkpoints:
+    distributed.barrier("checked")  # every process has looked before one writes
+    with contextlib.ExitStack() as stack:
+        if distributed.is_first():
+            stack.enter_context(claimed(workdir, config, parts.inputs))
+        distributed.barrier("claimed")
+        check_inputs(workdir, parts.inputs)
+        checkpoints = Checkpoints(workdir / "checkpoints", config.keep_checkpoints)
+        stack.enter_context(checkpoints)
         state, progress, log = _train(config, parts, checkpoints, workdir)
         if int(state.step) < config.steps and not _is_over(config, progress):
             return None
@@ -54,9 +59,12 @@ def run(config: Experiment, workdir: Path) -> Results | None:
 def _train(
     config: Experiment, parts: Parts, checkpoints: Checkpoints, workdir: Path
 ) -> tuple[TrainState, Progress, Log]:
-    state, progress, feed = parts.state, Progress(), parts.feed
-    if checkpoints.latest_step() is not None:
-        state, position, progress = checkpoints.restore(state)
+    feed = parts.feed
+    resumed = checkpoints.resume(parts.like)
+    if resumed is None:
+        state, progress = parts.init(), Progress()
+    else:
+        state, position, progress = resumed
         feed.seek(position)
     step = int(state.step)
     log = Log(config, workdir, step, feed)
@@ -75,6 +83,7 @@ def _train(
             if parts.validation and _due(step, config.eval_steps, config.steps):
                 log.pause()
                 scores = evaluate(parts.encoder, state.params["encoder"], parts.validation)
+                scores = distributed.from_first(scores)
                 log.write_scores(step, scores)
                 progress = progress.after(scores[config.metric], step)
                 if progress.best_step == step:

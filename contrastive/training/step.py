@@ -130,7 +130,7 @@ def make_train_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = _updated(state.params, updates, objective.policy)
         norm = optax.tree.norm(grads["encoder"])
-        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
+        finite = jnp.isfinite(loss) & _all_finite(grads) & _all_finite(params)
         new = TrainState(state.step + 1, state.seed, params, opt_state)
         new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
         describe = functools.partial(_describe, objective, mesh)
@@ -155,6 +155,10 @@ def make_train_step(
         return new, metrics
 
     return train_step
+
+
+def _all_finite(tree: PyTree) -> Bool[Array, ""]:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))
 
 
 def _updated(params: Params, updates: PyTree, policy: Policy) -> Params:
@@ -199,6 +203,7 @@ def _describe(objective, mesh, queries, documents, temperature, ids) -> Metrics:
             documents,
             temperature=temperature,
             group_size=objective.group_size,
+            in_batch=objective.in_batch,
             tile=objective.tile,
             axis_name=BATCH_AXES,
             **ids,

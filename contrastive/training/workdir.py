@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pydantic
+from filelock import FileLock, Timeout
 
 from contrastive.config import Experiment, differences
 from contrastive.errors import FolderError
 
+_CONFIG, _INPUTS = "config.json", "inputs.json"
 
-def claim(workdir: Path, config: Experiment, *, write: bool) -> None:
-    """Makes the folder this config's, or checks that it is.
+
+def check(workdir: Path, config: Experiment) -> None:
+    """Whether a run may use the folder; looks, and changes nothing.
 
     Args:
-      workdir: The folder; made if it is not there.
+      workdir: The folder, there or not.
       config: Of the run.
-      write: Whether this process writes.
 
     Raises:
-      FolderError: If the folder has another config, naming the fields that differ, or holds
-        something else.
+      FolderError: If the folder has another config, naming the fields that differ, holds something
+        else, or cannot be written.
     """
-    path = workdir / "config.json"
-    if path.exists():
+    if (workdir / _CONFIG).exists():
         different = differences(load_config(workdir), config)
         if different:
             fields = "\n  ".join(different)
@@ -36,11 +39,60 @@ def claim(workdir: Path, config: Experiment, *, write: bool) -> None:
             )
     elif workdir.is_dir() and any(not p.name.startswith(".") for p in workdir.iterdir()):
         raise FolderError(
-            f"{workdir} is not empty and holds no config.json of a run; give another --workdir"
+            f"{workdir} is not empty and holds no {_CONFIG} of a run; give another --workdir"
         )
-    elif write:
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_json(path, config.model_dump(mode="json"))
+    existing = next(p for p in (workdir, *workdir.absolute().parents) if p.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise FolderError(f"{workdir} cannot be written: {existing} is not a folder of yours")
+
+
+@contextlib.contextmanager
+def claimed(workdir: Path, config: Experiment, inputs: Mapping[str, str]) -> Iterator[None]:
+    """Makes the folder this run's, alone, while entered.
+
+    Args:
+      workdir: The folder; made if it is not there.
+      config: Of the run.
+      inputs: Fingerprints of what the config names but does not hold: data and tokenizer.
+
+    Raises:
+      FolderError: If another process is at work in the folder, or the run was started with other
+        inputs.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(workdir / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FolderError(
+            f"another process is at work in {workdir}; wait for it, or give another --workdir"
+        ) from None
+    with lock:
+        check(workdir, config)
+        if not (workdir / _CONFIG).exists():
+            write_json(workdir / _INPUTS, inputs)
+            write_json(workdir / _CONFIG, config.model_dump(mode="json"))
+        check_inputs(workdir, inputs)
+        yield
+
+
+def check_inputs(workdir: Path, inputs: Mapping[str, str]) -> None:
+    """Whether the run was started with these inputs.
+
+    Args:
+      workdir: The run's folder.
+      inputs: Fingerprints by name.
+
+    Raises:
+      FolderError: Naming those that differ.
+    """
+    started = json.loads((workdir / _INPUTS).read_text(encoding="utf-8"))
+    changed = [name for name in inputs if inputs[name] != started.get(name)]
+    if changed:
+        raise FolderError(
+            f"since the run in {workdir} was started, its inputs have changed: "
+            f"{', '.join(changed)}. Bring them back to go on with it, or give another --workdir."
+        )
 
 
 def load_config(workdir: Path) -> Experiment:
@@ -55,7 +107,7 @@ def load_config(workdir: Path) -> Experiment:
     Raises:
       FolderError: If there is none, or it cannot be read.
     """
-    path = workdir / "config.json"
+    path = workdir / _CONFIG
     try:
         return Experiment.model_validate_json(path.read_bytes())
     except OSError:
@@ -71,6 +123,6 @@ def write_json(path: Path, value: Any) -> None:
       path: The file.
       value: What JSON can hold.
     """
-    partial = path.with_suffix(".partial")
+    partial = path.with_name(f".{path.name}.partial")
     partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
     os.replace(partial, path)

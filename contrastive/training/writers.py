@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
+
+from contrastive.errors import ConfigError
 
 
 class Writer(Protocol):
@@ -37,7 +40,9 @@ class JsonLines:
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 closed by close()
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        # JSON has no NaN and no infinity.
+        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -61,19 +66,20 @@ class TensorBoard:
 
     Args:
       folder: Where to.
+      resume_step: Steps after it are logged again.
 
     Raises:
-      ImportError: If tensorboardX is not installed.
+      ConfigError: If tensorboardX is not installed.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, resume_step: int):
         try:
             from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
         except ImportError:
-            raise ImportError(
+            raise ConfigError(
                 'writers: tensorboard needs pip install "contrastive[tensorboard]"'
             ) from None
-        self._writer = SummaryWriter(str(folder))
+        self._writer = SummaryWriter(str(folder), purge_step=resume_step + 1)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
@@ -91,15 +97,19 @@ class WandB:
       name: Of the run.
 
     Raises:
-      ImportError: If wandb is not installed.
+      ConfigError: If wandb is not installed.
     """
 
     def __init__(self, folder: Path, name: str):
         try:
             import wandb  # pyright: ignore[reportMissingImports]
         except ImportError:
-            raise ImportError('writers: wandb needs pip install "contrastive[wandb]"') from None
-        self._run = wandb.init(dir=folder, name=name, id=folder.resolve().name, resume="allow")
+            raise ConfigError('writers: wandb needs pip install "contrastive[wandb]"') from None
+        id_file = folder / "wandb_id.txt"
+        if not id_file.exists():
+            id_file.write_text(wandb.util.generate_id())
+        run_id = id_file.read_text()
+        self._run = wandb.init(dir=folder, name=name, id=run_id, resume="allow")
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         self._run.log(dict(metrics), step=step)
@@ -122,7 +132,7 @@ def open_writers(names: Sequence[str], workdir: Path, run: str, resume_step: int
     """
     writers: list[Writer] = [JsonLines(workdir / "metrics.jsonl", resume_step)]
     if "tensorboard" in names:
-        writers.append(TensorBoard(workdir / "tensorboard"))
+        writers.append(TensorBoard(workdir / "tensorboard", resume_step))
     if "wandb" in names:
         writers.append(WandB(workdir, run))
     return writers

@@ -8,7 +8,7 @@ from safetensors.numpy import load_file, save_file
 
 from contrastive import config
 from contrastive.data.packing import pack
-from contrastive.data.tokenization import Tokenizer, train_wordpiece
+from contrastive.data.tokenization import BERT_NAMES, Tokenizer, train_wordpiece
 from contrastive.errors import FolderError
 from contrastive.evaluation.loading import load as load_encoder
 from contrastive.interop.sentence_transformers import Saved, load, save
@@ -38,6 +38,7 @@ def saved_model(model, **changes):
         query_length=5,
         document_length=9,
         temperature=0.037,
+        names=BERT_NAMES,
     )
     return dataclasses.replace(saved, **changes)
 
