@@ -170,4 +170,5 @@ def load_pretrained(name_or_path: str) -> tuple[tokenizers.Tokenizer, dict[str, 
         backend = found.backend_tokenizer
     except Exception as error:  # transformers and tokenizers raise many kinds
         raise ConfigError(f"data.tokenizer.name: cannot load {name_or_path!r}, {error}") from None
-    return backend, {name: str(token) for name, token in found.special_tokens_map.items()}
+    usual = {n: t for n, t in BERT_NAMES.items() if backend.token_to_id(t) is not None}
+    return backend, {**usual, **{n: str(t) for n, t in found.special_tokens_map.items()}}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from contrastive.data import tokenization
-from contrastive.data.tokenization import Tokenizer, load_pretrained, train_wordpiece
+from contrastive.data.tokenization import BERT_NAMES, Tokenizer, load_pretrained, train_wordpiece
 from contrastive.errors import ConfigError
 
 # Real text with many ties among pairs of letters.
@@ -123,8 +123,8 @@ def test_what_was_asked_before_does_not_matter(backend, monkeypatch):
     truth = ask(orders[0], Tokenizer(backend, special_tokens=True))
     assert all(len(answers) == 1 for answers in truth.values())
     assert any(truth[8, text] != truth[30, text] for text in TEXTS)
-    for room in (1 << 25, 40):  # with memory for all, and for a few texts
-        monkeypatch.setattr(tokenization, "_REMEMBERED_TOKENS", room)
+    for room in (1 << 25, 400):  # with memory for all, and for a few texts
+        monkeypatch.setattr(tokenization, "_REMEMBERED_BYTES", room)
         for order in orders:
             assert ask(order, Tokenizer(backend, special_tokens=True)) == truth
 
@@ -145,7 +145,9 @@ def test_threads_with_different_lengths_do_not_disturb_each_other(backend):
 
 def test_a_saved_tokenizer_is_loaded_from_its_folder(tmp_path, backend):
     backend.save(str(tmp_path / "tokenizer.json"))
-    loaded = Tokenizer(load_pretrained(str(tmp_path)), special_tokens=True)
+    found, names = load_pretrained(str(tmp_path))
+    assert names == BERT_NAMES
+    loaded = Tokenizer(found, special_tokens=True)
     ours = Tokenizer(backend, special_tokens=True)
     assert loaded.vocab_size == ours.vocab_size == 700
     assert [x.tolist() for x in loaded(TEXTS, 50)] == [x.tolist() for x in ours(TEXTS, 50)]

@@ -45,17 +45,17 @@ def test_graded_gains_count_in_ndcg_and_a_query_without_a_ranking_as_zero():
     assert found["MRR@10"] == pytest.approx(1 / 2 / 2)
 
 
-def test_equal_texts_of_examples_become_one_document():
+def test_equal_texts_of_examples_become_one_query_or_document():
     examples = [
         Example("x", ("one", "two"), ("three",)),
         Example("y", ("three",), ("one", "four")),
-        Example("x", ("one",)),
+        Example("x", ("five",)),
     ]
     task = from_examples(examples, "held out")
-    assert list(task.corpus.values()) == ["one", "two", "three", "four"]
-    assert list(task.queries.values()) == ["x", "y", "x"]
+    assert list(task.corpus.values()) == ["one", "two", "three", "four", "five"]
+    assert list(task.queries.values()) == ["x", "y"]
     by_text = [{task.corpus[d]: g for d, g in task.relevant[q].items()} for q in task.queries]
-    assert by_text == [{"one": 1, "two": 1}, {"three": 1}, {"one": 1}]
+    assert by_text == [{"one": 1, "two": 1, "five": 1}, {"three": 1}]
 
 
 def test_a_table_has_its_numbers_under_their_names():

@@ -190,6 +190,9 @@ def test_hand_computed():
         ({"temperature": 0.1, "group_size": 2}, ["3 queries", "6 documents", "got 3"]),
         ({"temperature": 0.1, "in_batch": False}, ["no negatives", "raise group_size"]),
         ({"temperature": 0.1, "tile": 0}, ["tile is 0"]),
+        ({"temperature": 0.1, "document_ids": np.ones(2, int)}, ["document_ids has 2 rows for 3"]),
+        ({"temperature": np.ones(2)}, ["temperature has 2 rows for 3"]),
+        ({"temperature": 0.1, "known_positive_ids": np.ones((3, 1), int)}, ["document_ids; give"]),
     ],
 )
 def test_bad_arguments_are_named(arguments, words):

@@ -95,3 +95,12 @@ def test_a_query_without_negatives_gives_finite_numbers():
     assert all(np.isfinite(float(value)) for value in found.values())
     assert float(found["masked_share"]) == 1
     assert float(found["effective_negatives"]) == 0
+
+
+def test_without_in_batch_negatives_only_the_own_group_is_described(batch):
+    queries, documents, _ = batch
+    found = summarize(diagnose(queries, documents, temperature=T, group_size=G, in_batch=False))
+    own = np.einsum("bd,bd->b", queries, documents[1::G].astype(np.float64))
+    assert float(found["effective_negatives"]) == pytest.approx(1)
+    assert float(found["negative_cosine"]) == pytest.approx(own.mean(), rel=1e-4)
+    assert float(found["masked_share"]) == 0

@@ -2,6 +2,9 @@
 
 import json
 
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from tiny import experiment, losses
 
@@ -28,9 +31,14 @@ def test_a_run_that_stops_being_finite_says_where_and_keeps_its_checkpoints(tmp_
     for words in ("step ", "temperature 0.0", "largest logit is", "Raise loss.temperature"):
         assert words in message
     step = int(message.split("step ")[1].split(":")[0])
-    saved = {int(p.name) for p in (tmp_path / "run" / "checkpoints" / "latest").iterdir()}
-    assert saved
-    assert max(saved) < step
+    latest = tmp_path / "run" / "checkpoints" / "latest"
+    saved = {int(p.name) for p in latest.iterdir()}
+    assert max(saved, default=0) < step
+    with ocp.StandardCheckpointer() as checkpointer:
+        for number in saved:
+            state = checkpointer.restore(latest / str(number) / "state")
+            for x in jax.tree.leaves(state["params"]):
+                assert np.all(np.isfinite(x))
     assert len(losses(tmp_path / "run")) == step - 1
 
 
@@ -89,6 +97,8 @@ def test_settings_the_data_cannot_fill_are_refused(tmp_path, changes, words):
         ({"batch_size": 1}, "no negatives are left"),
         ({"steps": 20, "optimizer": {"warmup_steps": 30}}, "warmup_steps is 30, more than the run"),
         ({"model": {"kind": "static"}, "pooling": "cls"}, "pools by the mean"),
+        ({"eval_steps": 2}, "evaluates on data.validation"),
+        ({"seed": -1}, "greater than or equal to 0"),
         ({"patience": 2}, "set eval_steps and data.validation"),
         ({"model": {"kind": "transformer", "width": 30, "heads": 4}}, "multiple of 8"),
         ({"tempratur": 0.02}, "Extra inputs are not permitted"),

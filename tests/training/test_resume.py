@@ -2,9 +2,19 @@
 
 import re
 import signal
+import time
 
 import pytest
-from tiny import experiment, finish, losses, start, wait_for_step, weights, write_experiment
+from tiny import (
+    experiment,
+    finish,
+    losses,
+    start,
+    wait_for_step,
+    weights,
+    write_experiment,
+    write_rows,
+)
 
 from contrastive.training.writers import read_metrics
 
@@ -31,6 +41,41 @@ def test_killed_three_times(undisturbed, tmp_path):
         process.kill()
         process.wait()
     finish(start(file, tmp_path / "run"))
+    same_as_undisturbed(undisturbed, tmp_path / "run")
+
+
+def test_killed_after_the_best_was_saved_and_before_anything_else(tmp_path):
+    config = experiment(tmp_path, eval_steps=2, save_steps=None)
+    file = write_experiment(tmp_path, config)
+    finish(start(file, tmp_path / "undisturbed"))
+    process = start(file, tmp_path / "run")
+    best = tmp_path / "run" / "checkpoints" / "best" / "2"
+    while not best.exists():
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    finish(start(file, tmp_path / "run"))
+    assert losses(tmp_path / "run") == losses(tmp_path / "undisturbed")
+    assert weights(tmp_path / "run") == weights(tmp_path / "undisturbed")
+
+
+def test_other_data_is_refused(undisturbed, tmp_path):
+    config = experiment(tmp_path, steps=3, eval_steps=None)
+    file = write_experiment(tmp_path, config)
+    finish(start(file, tmp_path / "run"))
+    write_rows(tmp_path / "train.jsonl", 40, seed=7)
+    output = finish(start(file, tmp_path / "run"), expected_code=1)
+    assert "its inputs have changed: data.train, data.tokenizer" in output
+
+
+def test_two_runs_at_once_in_one_folder_are_refused(undisturbed, tmp_path):
+    _, file = undisturbed
+    first = start(file, tmp_path / "run")
+    wait_for_step(tmp_path / "run", 1, first)
+    output = finish(start(file, tmp_path / "run"), expected_code=1)
+    assert "another process is at work" in output
+    finish(first)
     same_as_undisturbed(undisturbed, tmp_path / "run")
 
 
