@@ -6,7 +6,7 @@ RUN = runs/quickstart
 
 quickstart: $(VENV)/installed
 	$(VENV)/bin/contrastive train experiments/quickstart.py --workdir $(RUN)
-	$(VENV)/bin/contrastive search $(RUN) "split a path into directory and file name" --top 1
+	$(VENV)/bin/contrastive search $(RUN) "download a file from a url" --top 1
 
 install: $(VENV)/installed
 

@@ -87,7 +87,5 @@ def shape_of(data: config.Data) -> Shape:
     return Shape(
         query_length=data.query_max_length,
         document_length=data.document_max_length,
-        query_row=data.query_max_length,
-        document_row=data.document_max_length,
         texts_per_row=data.texts_per_row,
     )

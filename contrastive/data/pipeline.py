@@ -7,6 +7,7 @@ import functools
 
 import grain
 import numpy as np
+from tqdm import tqdm
 
 from contrastive.data.example import Example, Source, text_id
 from contrastive.data.packing import Ladder, pack
@@ -14,23 +15,21 @@ from contrastive.data.tokenization import Tokenizer
 from contrastive.errors import DataError
 from contrastive.types import Batch
 
+_SMALL = 50_000  # examples
+
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
     """How texts become tokens.
 
     Attributes:
-      query_length: Most tokens of a query.
-      document_length: Most tokens of a document.
-      query_row: Tokens a row of queries.
-      document_row: Tokens a row of documents.
+      query_length: Most tokens of a query, and tokens a row of queries.
+      document_length: Most tokens of a document, and tokens a row of documents.
       texts_per_row: Most texts a row; 1 is one text a row.
     """
 
     query_length: int
     document_length: int
-    query_row: int
-    document_row: int
     texts_per_row: int
 
 
@@ -84,6 +83,8 @@ def batches(
             f"batch_size is {batch_size}, which does not divide among {processes} processes "
             f"with {blocks} devices each; make it a multiple of {processes * blocks}"
         )
+    if len(source) <= _SMALL:
+        _remember(source, tokenize, shape)
     ladder = calibrate(
         source,
         tokenize,
@@ -148,8 +149,10 @@ def calibrate(
         packed = pack(texts, row_length=row_length, texts_per_row=shape.texts_per_row)
         return packed.ids.shape[0]
 
-    of_queries = [rows(queries, block, shape.query_row) for _ in range(trials)]
-    of_documents = [rows(documents, block * group_size, shape.document_row) for _ in range(trials)]
+    of_queries = [rows(queries, block, shape.query_length) for _ in range(trials)]
+    of_documents = [
+        rows(documents, block * group_size, shape.document_length) for _ in range(trials)
+    ]
     # The fullest of n blocks is expected about sqrt(2 log n) deviations above the mean.
     above = 1.0 + np.sqrt(2.0 * np.log(blocks))
     return Ladder(
@@ -178,6 +181,18 @@ def draw_group(
     return example, [positive, *(example.negatives[i] for i in chosen)]
 
 
+def _remember(source: Source, tokenize: Tokenizer, shape: Shape) -> None:
+    """Tokenises a small data set whole: its first epoch is then as fast as the others."""
+    bar = tqdm(total=len(source), desc="tokenising", unit=" examples", leave=False, delay=2)
+    with bar:
+        for start in range(0, len(source), 1024):
+            examples = [source[i] for i in range(start, min(start + 1024, len(source)))]
+            tokenize([example.query for example in examples], shape.query_length)
+            documents = (text for e in examples for text in (*e.positives, *e.negatives))
+            tokenize(list(documents), shape.document_length)
+            bar.update(len(examples))
+
+
 def _collate(drawn, *, tokenize, shape, known_positives, blocks) -> Batch:
     examples, groups = zip(*drawn, strict=True)
     queries = [example.query for example in examples]
@@ -187,14 +202,14 @@ def _collate(drawn, *, tokenize, shape, known_positives, blocks) -> Batch:
         for row, example in zip(known, examples, strict=True):
             row[: len(example.positives)] = [text_id(text) for text in example.positives]
 
-    def tokens(texts, length, row_length):
+    def tokens(texts, length):
         ids = tokenize(texts, length)
         per_row = shape.texts_per_row
-        return pack(ids, row_length=row_length, texts_per_row=per_row, blocks=blocks)
+        return pack(ids, row_length=length, texts_per_row=per_row, blocks=blocks)
 
     return Batch(
-        queries=tokens(queries, shape.query_length, shape.query_row),
-        documents=tokens(documents, shape.document_length, shape.document_row),
+        queries=tokens(queries, shape.query_length),
+        documents=tokens(documents, shape.document_length),
         query_ids=np.array([text_id(text) for text in queries], np.int32),
         document_ids=np.array([text_id(text) for text in documents], np.int32),
         known_positive_ids=known,

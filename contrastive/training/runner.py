@@ -62,14 +62,16 @@ def _train(
     feed = parts.feed
     resumed = checkpoints.resume(parts.like)
     if resumed is None:
+        # The first batch comes first: from then on others are made while programs compile.
+        fed = feed.take(stop=False)
         state, progress = parts.init(), Progress()
     else:
         state, position, progress = resumed
         feed.seek(position)
+        fed = feed.take(stop=False)
     step = int(state.step)
     log = Log(config, workdir, step, feed)
     with log, _bar(config, step) as bar, Interrupt() as interrupt:
-        fed = feed.take(interrupt.asked)
         while step < config.steps and not fed.stop and not _is_over(config, progress):
             log_now = step == 0 or _due(step + 1, config.log_steps, config.steps)
             state, metrics = parts.train_step(state, fed.batch, jnp.asarray(log_now))

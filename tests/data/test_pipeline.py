@@ -10,7 +10,7 @@ from contrastive.data.jsonl import Jsonl
 from contrastive.data.pipeline import Shape, batches, draw_group
 from contrastive.data.tokenization import Tokenizer, train_wordpiece
 
-SHAPE = Shape(query_length=8, document_length=8, query_row=8, document_row=20, texts_per_row=4)
+SHAPE = Shape(query_length=8, document_length=20, texts_per_row=4)
 SIZE, BATCH, GROUP = 43, 8, 3
 STEPS = SIZE // BATCH  # an epoch
 
