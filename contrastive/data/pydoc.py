@@ -121,13 +121,15 @@ class PydocSource:
 def _prepare() -> Pydoc:
     folder = cache_directory("tfds")
     logging.getLogger("absl").addFilter(_not_about_configs)
-    builder = Pydoc(data_dir=str(folder))
-    with FileLock(folder / "pydoc.lock"):  # several processes of one machine prepare it once
+    # Several processes of one machine prepare it once. A builder looks at the folder when it is
+    # made, so that is done under the lock too.
+    with FileLock(folder / "pydoc.lock"):
+        builder = Pydoc(data_dir=str(folder))
         if not builder.is_prepared():
             tfds.disable_progress_bar()  # our own bar counts files; theirs what is already read
             with contextlib.redirect_stdout(io.StringIO()):
                 builder.download_and_prepare()
-    return builder
+        return builder
 
 
 def _not_about_configs(record: logging.LogRecord) -> bool:
