@@ -159,8 +159,8 @@ class Checkpoints:
     def _failed(self, manager: ocp.CheckpointManager, error: Exception) -> SaveError:
         # Orbax's other writers fail too; their tracebacks would bury this message at exit.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-        manager.reload()
-        whole = manager.latest_step()
+        self._latest.reload()  # what a resumed run goes on from, whichever of the two has failed
+        whole = self._latest.latest_step()
         kept = f"the checkpoint of step {whole} is whole" if whole is not None else "none was saved"
         # TensorStore wraps "what: why" in one '"path": ' after another.
         reason = str(error).strip().split("\n")[0].rsplit('": ', 1)[-1][:300]
