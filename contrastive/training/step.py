@@ -120,7 +120,7 @@ def make_train_step(
             queries = embedder.embed(params["encoder"], batch.queries, rng_queries)
             documents = embedder.embed(params["encoder"], batch.documents, rng_documents)
             temperature = objective.policy.temperature(params["temperature"], state.step)
-            losses = _losses(objective, mesh)(
+            losses = _mapped(info_nce, objective, mesh)(
                 queries, documents, temperature, _ids(objective, batch)
             )
             return losses.mean(), (queries, documents, temperature)
@@ -173,40 +173,25 @@ def _ids(objective: Objective, batch: Batch) -> dict[str, Array]:
     return {name: jnp.asarray(getattr(batch, name)) for name in names}
 
 
-def _mapped(function, mesh):
-    """Maps (queries, documents, temperature, ids) over the mesh, divided by query."""
+def _mapped(function: Callable[..., PyTree], objective: Objective, mesh: Mesh):
+    """Maps a loss, or what describes it, over the mesh, divided by query."""
+
+    def of_part(queries, documents, temperature, ids):
+        return function(
+            queries,
+            documents,
+            temperature=temperature,
+            group_size=objective.group_size,
+            in_batch=objective.in_batch,
+            tile=objective.tile,
+            axis_name=BATCH_AXES,
+            **ids,
+        )
+
     rows = PartitionSpec(BATCH_AXES)
     in_specs = (rows, rows, PartitionSpec(), rows)
-    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=rows)
+    return jax.shard_map(of_part, mesh=mesh, in_specs=in_specs, out_specs=rows)
 
 
-def _losses(objective, mesh):
-    def losses(queries, documents, temperature, ids):
-        return info_nce(
-            queries,
-            documents,
-            temperature=temperature,
-            group_size=objective.group_size,
-            in_batch=objective.in_batch,
-            tile=objective.tile,
-            axis_name=BATCH_AXES,
-            **ids,
-        )
-
-    return _mapped(losses, mesh)
-
-
-def _describe(objective, mesh, queries, documents, temperature, ids) -> Metrics:
-    def describe(queries, documents, temperature, ids):
-        return diagnose(
-            queries,
-            documents,
-            temperature=temperature,
-            group_size=objective.group_size,
-            in_batch=objective.in_batch,
-            tile=objective.tile,
-            axis_name=BATCH_AXES,
-            **ids,
-        )
-
-    return summarize(_mapped(describe, mesh)(queries, documents, temperature, ids))
+def _describe(objective, mesh, *embeddings) -> Metrics:
+    return summarize(_mapped(diagnose, objective, mesh)(*embeddings))
