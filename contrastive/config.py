@@ -63,7 +63,7 @@ class Pretrained(Config):
 
 Source: TypeAlias = Annotated[Pydoc | Jsonl, Field(discriminator="kind")]
 HeldOut: TypeAlias = Pydoc | Jsonl | None
-TokenizerConfig: TypeAlias = Annotated[WordPiece | Pretrained, Field(discriminator="kind")]
+Tokenizers: TypeAlias = WordPiece | Pretrained | None
 
 
 class Data(Config):
@@ -77,8 +77,12 @@ class Data(Config):
     """Examples of the final evaluation."""
     group_size: PositiveInt = 1
     """Documents a query: 1 positive and the rest hard negatives."""
-    tokenizer: TokenizerConfig = WordPiece()
-    """Where word pieces come from."""
+    tokenizer: Tokenizers = None
+    """Where word pieces come from; None is the checkpoint's own, or one trained on the texts."""
+    query_prompt: str | None = None
+    """Put before every query; None is the checkpoint's own, or nothing."""
+    document_prompt: str | None = None
+    """Put before every document; None is the checkpoint's own, or nothing."""
     query_max_length: PositiveInt = 64
     """Most tokens of a query."""
     document_max_length: PositiveInt = 256
@@ -124,7 +128,25 @@ class Transformer(Config):
         return self
 
 
-Model: TypeAlias = Annotated[Static | Transformer, Field(discriminator="kind")]
+class Checkpoint(Config):
+    """Published weights: BERT, RoBERTa, XLM-RoBERTa or ModernBERT in safetensors."""
+
+    kind: Annotated[Literal["checkpoint"], Suppress] = "checkpoint"
+    name: str
+    """A folder of Hugging Face or sentence-transformers, or a name on the Hub."""
+    revision: str | None = None
+    """Branch, tag or commit on the Hub."""
+    cache_dir: str | None = None
+    """Where downloads from the Hub are kept; None is the Hub's own cache."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Replaces every dropout rate of the checkpoint; None keeps its own."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What layers compute in; parameters, pooling and loss stay float32."""
+    remat: bool = False
+    """Compute activations again in the backward pass instead of keeping them."""
+
+
+Model: TypeAlias = Annotated[Static | Transformer | Checkpoint, Field(discriminator="kind")]
 
 
 class Fixed(Config):
@@ -203,8 +225,8 @@ class Experiment(Config):
     """What is trained on."""
     model: Model = Transformer()
     """The encoder of queries and documents."""
-    pooling: Literal["mean", "cls", "last_token"] = "mean"
-    """How token vectors become a text's."""
+    pooling: Literal["mean", "cls", "last_token"] | None = None
+    """How token vectors become a text's; None is as the checkpoint says, or the mean."""
     normalize: bool = True
     """Scale embeddings to unit length, so that similarities are cosines."""
     loss: Loss = Loss()
@@ -239,7 +261,12 @@ class Experiment(Config):
             raise ValueError(
                 "batch_size is 1 and data.group_size is 1: no negatives are left; raise either"
             )
-        if isinstance(self.model, Static) and self.pooling != "mean":
+        if isinstance(self.model, Checkpoint) and self.data.tokenizer is not None:
+            raise ValueError(
+                f"data.tokenizer is {self.data.tokenizer.kind!r}, but a checkpoint has its own; "
+                "leave data.tokenizer out"
+            )
+        if isinstance(self.model, Static) and self.pooling not in (None, "mean"):
             raise ValueError(f"a static model pools by the mean; pooling is {self.pooling!r}")
         if self.optimizer.warmup_steps > self.steps:
             raise ValueError(

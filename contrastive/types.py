@@ -16,12 +16,12 @@ Params: TypeAlias = Mapping[str, Any]  # nested, float32 arrays at the leaves
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=("ids", "segments", "positions", "slots"),
-    meta_fields=("texts_per_row", "blocks"),
+    data_fields=("ids", "segments", "positions", "text_ids", "slots"),
+    meta_fields=("blocks",),
 )
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-    """Tokenised texts, one or several to a row.
+    """Tokenised texts, one or several to a row; equal texts may share one place.
 
     Rows and texts fall into `blocks` equal runs, and a text always lies in the block of its own
     number. A mesh with that many data-parallel devices therefore pools its texts without
@@ -31,17 +31,22 @@ class Tokens:
       ids: Vocabulary ids, zero where there is no token.
       segments: 0 for padding, else 1 + the place of the token's text in its row.
       positions: Position of the token in its own text.
+      text_ids: For each place of a row a digest of its text's tokens, 0 where there is no text.
       slots: Where text b is found: `row_in_block * texts_per_row + place`.
-      texts_per_row: The most texts a row may hold (static).
       blocks: Number of equal runs of rows and of texts (static).
     """
 
     ids: Int[Array | np.ndarray, "R T"]
     segments: Int[Array | np.ndarray, "R T"]
     positions: Int[Array | np.ndarray, "R T"]
+    text_ids: Int[Array | np.ndarray, "R S"]
     slots: Int[Array | np.ndarray, " B"]
-    texts_per_row: int
     blocks: int
+
+    @property
+    def texts_per_row(self) -> int:
+        """The most texts a row may hold, S."""
+        return self.text_ids.shape[-1]
 
 
 @functools.partial(

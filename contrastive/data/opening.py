@@ -52,7 +52,8 @@ def open_tokenizer(data: config.Data, source: Source, *, special_tokens: bool) -
         if special_tokens and "pad_token" not in names:
             raise ConfigError(f"the tokenizer {data.tokenizer.name!r} has no padding token")
         return Tokenizer(backend, special_tokens=special_tokens, names=names)
-    return Tokenizer(_wordpiece(data.tokenizer, source), special_tokens=special_tokens)
+    settings = data.tokenizer or config.WordPiece()
+    return Tokenizer(_wordpiece(settings, source), special_tokens=special_tokens)
 
 
 def _wordpiece(settings: config.WordPiece, source: Source) -> tokenizers.Tokenizer:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import math
 import operator
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,12 +24,13 @@ def pack(
 ) -> Tokens:
     """Packs texts into rows, the longest first, each into the fullest row it still fits.
 
-    Every block gets an equal run of the texts and the same number of rows, as few as will do.
+    Every block gets an equal run of the texts and the same number of rows, as few as will do. Equal
+    texts of a block share one place, so they are encoded once.
 
     Args:
       texts: Vocabulary ids, int32, of B texts, B a multiple of `blocks`.
       row_length: Tokens a row, T.
-      texts_per_row: Most texts a row; 1 is one text a row.
+      texts_per_row: Most texts a row, S; 1 is one text a row.
       blocks: Data-parallel devices that will hold the rows.
 
     Returns:
@@ -42,22 +45,41 @@ def pack(
     if longest > row_length:
         raise ValueError(f"a text of {longest} tokens does not fit a row of {row_length}")
     size = len(texts) // blocks
-    placed = [
-        _place([len(t) for t in texts[b * size : (b + 1) * size]], row_length, texts_per_row)
-        for b in range(blocks)
-    ]
+    own = [_distinct(texts[b * size : (b + 1) * size]) for b in range(blocks)]
+    placed = [_place([len(t) for t in block.texts], row_length, texts_per_row) for block in own]
     rows = max((row + 1 for block in placed for row, _, _ in block), default=1)
     shape = (blocks * rows, row_length)
     ids, segments, positions = (np.zeros(shape, np.int32) for _ in range(3))
-    slots = np.zeros(len(texts), np.int32)
-    for number, (row, place, start) in enumerate(spot for block in placed for spot in block):
-        text = texts[number]
-        where = (number // size * rows + row, slice(start, start + len(text)))
-        ids[where] = text
-        segments[where] = place + 1
-        positions[where] = np.arange(len(text))
-        slots[number] = row * texts_per_row + place
-    return Tokens(ids, segments, positions, slots, texts_per_row=texts_per_row, blocks=blocks)
+    text_ids = np.zeros((blocks * rows, texts_per_row), np.int32)
+    slots = np.zeros((blocks, size), np.int32)
+    for block, (numbers, distinct) in enumerate(own):
+        for text, (row, place, start) in zip(distinct, placed[block], strict=True):
+            where = (block * rows + row, slice(start, start + len(text)))
+            ids[where] = text
+            segments[where] = place + 1
+            positions[where] = np.arange(len(text))
+            text_ids[block * rows + row, place] = _digest(text)
+        of_distinct = [row * texts_per_row + place for row, place, _ in placed[block]]
+        slots[block] = [of_distinct[number] for number in numbers]
+    return Tokens(ids, segments, positions, text_ids, slots.reshape(-1), blocks)
+
+
+class _Distinct(NamedTuple):
+    """Distinct texts, and for each text the number of the one it equals."""
+
+    numbers: list[int]
+    texts: list[np.ndarray]
+
+
+def _distinct(texts: Sequence[np.ndarray]) -> _Distinct:
+    seen: dict[bytes, int] = {}
+    numbers = [seen.setdefault(text.tobytes(), len(seen)) for text in texts]
+    return _Distinct(numbers, [np.frombuffer(key, np.int32) for key in seen])
+
+
+def _digest(text: np.ndarray) -> int:
+    digest = hashlib.blake2b(text.tobytes(), digest_size=4).digest()
+    return int.from_bytes(digest, "little", signed=True)
 
 
 def _place(lengths: Sequence[int], row_length: int, texts_per_row: int):
@@ -137,14 +159,16 @@ def grow(tokens: Tokens, rows: int) -> Tokens:
     Returns:
       The same texts in `rows * tokens.blocks` rows.
     """
-    blocks, (have, length) = tokens.blocks, tokens.ids.shape
+    blocks, have = tokens.blocks, tokens.ids.shape[0]
 
     def add(x):
-        x = x.reshape(blocks, have // blocks, length)
-        return np.pad(x, [(0, 0), (0, rows - have // blocks), (0, 0)]).reshape(-1, length)
+        x = x.reshape(blocks, have // blocks, -1)
+        x = np.pad(x, [(0, 0), (0, rows - have // blocks), (0, 0)])
+        return x.reshape(blocks * rows, -1)
 
-    ids, segments, positions = (add(x) for x in (tokens.ids, tokens.segments, tokens.positions))
-    return Tokens(ids, segments, positions, tokens.slots, tokens.texts_per_row, blocks)
+    by_row = (tokens.ids, tokens.segments, tokens.positions, tokens.text_ids)
+    ids, segments, positions, text_ids = map(add, by_row)
+    return Tokens(ids, segments, positions, text_ids, tokens.slots, blocks)
 
 
 def padding_share(tokens: Tokens) -> float:

@@ -31,6 +31,8 @@ class Encoder:
       query_length: Most tokens of a query.
       document_length: Most tokens of a document.
       mesh: Devices to embed on; rows are divided among all of them.
+      query_prompt: Put before every query.
+      document_prompt: Put before every document.
       texts_per_row: Most texts packed into a row.
     """
 
@@ -39,14 +41,18 @@ class Encoder:
     query_length: int
     document_length: int
     mesh: Mesh
+    query_prompt: str = ""
+    document_prompt: str = ""
     texts_per_row: int = 16
 
     def queries(self, params: Params, texts: Sequence[str]) -> Float[np.ndarray, "N D"]:
         """Embeddings of queries, float32."""
+        texts = [self.query_prompt + text for text in texts]
         return self.encode(params, texts, self.query_length, "queries")
 
     def documents(self, params: Params, texts: Sequence[str]) -> Float[np.ndarray, "N D"]:
         """Embeddings of documents, float32."""
+        texts = [self.document_prompt + text for text in texts]
         return self.encode(params, texts, self.document_length, "documents")
 
     def encode(
@@ -98,9 +104,10 @@ def _all_places(tokens: Tokens, start: int, rows: int, blocks: int) -> Tokens:
         x = x[start : start + rows * blocks]
         return np.pad(x, ((0, rows * blocks - len(x)), (0, 0)))
 
-    ids, segments, positions = (cut(x) for x in (tokens.ids, tokens.segments, tokens.positions))
+    by_row = (tokens.ids, tokens.segments, tokens.positions, tokens.text_ids)
     slots = np.tile(np.arange(rows * tokens.texts_per_row, dtype=np.int32), blocks)
-    return Tokens(ids, segments, positions, slots, tokens.texts_per_row, blocks)
+    ids, segments, positions, text_ids = map(cut, by_row)
+    return Tokens(ids, segments, positions, text_ids, slots, blocks)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

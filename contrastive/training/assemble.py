@@ -10,17 +10,20 @@ from jax.sharding import Mesh
 
 from contrastive import config
 from contrastive.data.example import Source
-from contrastive.data.opening import open_source, open_tokenizer, shape_of
+from contrastive.data.opening import open_source, shape_of
 from contrastive.data.pipeline import batches
 from contrastive.data.tokenization import Tokenizer
 from contrastive.evaluation.encoder import Encoder
 from contrastive.evaluation.task import Retrieval, from_examples
-from contrastive.models.embedder import Embedder, build
+from contrastive.interop.model import Model
+from contrastive.interop.opening import Start, open_model
+from contrastive.models.embedder import Embedder, shapes_of
 from contrastive.temperature.policies import Fixed, Learned, Policy
 from contrastive.training.feed import Feed
 from contrastive.training.mesh import make_mesh, state_sharding
 from contrastive.training.optimizer import make_optimizer
 from contrastive.training.step import Objective, Step, TrainState, init_state, make_train_step
+from contrastive.types import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +37,7 @@ class Parts:
       like: Its shapes and where they live.
       train_step: Compiled; its first argument is given up to it.
       encoder: For evaluation.
-      tokenizer: To be saved with the model.
-      embedder: To be saved with the model.
+      model: All but its parameters, to be saved with them.
       validation: Task that chooses the best checkpoint, None for none.
       test: Task of the final evaluation, None for none.
     """
@@ -46,8 +48,7 @@ class Parts:
     like: TrainState
     train_step: Step
     encoder: Encoder
-    tokenizer: Tokenizer
-    embedder: Embedder
+    model: Model
     validation: Retrieval | None
     test: Retrieval | None
 
@@ -75,22 +76,18 @@ def assemble(experiment: config.Experiment, mesh: Mesh | None = None) -> Parts:
         if where is not None
     }
     source.check_negatives(data.group_size - 1)
-    tokenizer = open_tokenizer(
-        data, source, special_tokens=not isinstance(experiment.model, config.Static)
-    )
-    embedder = build(
-        experiment.model,
-        vocab_size=tokenizer.vocab_size,
-        pooling=experiment.pooling,
-        normalize=experiment.normalize,
-    )
-    init, like, train_step = _training(experiment, embedder, mesh)
+    start = open_model(experiment, source)
+    model = start.model
+    tokenizer = Tokenizer(model.tokenizer, special_tokens=not model.is_static, names=model.names)
+    assert model.pooling is not None
+    embedder = Embedder(model.module, model.pooling, experiment.normalize)
+    init, like, train_step = _training(experiment, start, embedder, mesh)
     return Parts(
         feed=_feed(experiment, source, tokenizer, mesh),
         inputs={
             "data.train": source.fingerprint,
             **{f"data.{name}": where.fingerprint for name, where in held_out.items()},
-            "data.tokenizer": tokenizer.fingerprint,
+            "model": start.fingerprint,
         },
         init=init,
         like=like,
@@ -98,13 +95,14 @@ def assemble(experiment: config.Experiment, mesh: Mesh | None = None) -> Parts:
         encoder=Encoder(
             embedder,
             tokenizer,
-            query_length=data.query_max_length,
-            document_length=data.document_max_length,
+            query_length=model.query_length,
+            document_length=model.document_length,
             mesh=mesh,
+            query_prompt=model.query_prompt,
+            document_prompt=model.document_prompt,
             texts_per_row=data.texts_per_row,
         ),
-        tokenizer=tokenizer,
-        embedder=embedder,
+        model=model,
         **{name: _task(held_out.get(name), name) for name in ("validation", "test")},
     )
 
@@ -113,7 +111,9 @@ def _task(source: Source | None, name: str) -> Retrieval | None:
     return None if source is None else from_examples(source, f"held-out {name}")
 
 
-def _training(experiment, embedder, mesh) -> tuple[Callable[[], TrainState], TrainState, Step]:
+def _training(
+    experiment: config.Experiment, start: Start, embedder: Embedder, mesh: Mesh
+) -> tuple[Callable[[], TrainState], TrainState, Step]:
     optimizer = make_optimizer(experiment.optimizer, experiment.steps)
     objective = Objective(
         policy=make_policy(experiment.loss),
@@ -123,17 +123,18 @@ def _training(experiment, embedder, mesh) -> tuple[Callable[[], TrainState], Tra
         tile=experiment.loss.tile,
     )
 
-    def init():
-        return init_state(embedder, objective, optimizer, experiment.seed)
+    def init(encoder: Params):
+        return init_state(encoder, objective, optimizer, experiment.seed)
 
-    shapes = jax.eval_shape(init)
+    shapes = jax.eval_shape(init, shapes_of(embedder.module))
     sharding = state_sharding(mesh, shapes)
     like = jax.tree.map(
         lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes, sharding
     )
     step = make_train_step(embedder, objective, optimizer, mesh)
     compiled = jax.jit(step, donate_argnums=0, out_shardings=(sharding, None))
-    return jax.jit(init, out_shardings=sharding), like, compiled
+    begin = jax.jit(init, out_shardings=sharding)
+    return lambda: begin(start.init(experiment.seed)), like, compiled
 
 
 def _feed(experiment, source, tokenizer, mesh) -> Feed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import shlex
 import sys
@@ -14,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from contrastive.config import Experiment
 from contrastive.evaluation.retrieval import evaluate, evaluate_bm25
-from contrastive.interop import sentence_transformers
+from contrastive.interop.writing import save
 from contrastive.training import distributed
 from contrastive.training.assemble import Parts, make_policy
 from contrastive.training.checkpoint import Progress
@@ -72,20 +73,8 @@ def finish(
         results["bm25"] = evaluate_bm25(task)
     encoder = _on_host(state.params["encoder"], parts.encoder.mesh)
     if distributed.is_first():
-        sentence_transformers.save(
-            workdir / "model",
-            sentence_transformers.Saved(
-                model=config.model,
-                params=encoder,
-                tokenizer=parts.tokenizer.backend,
-                pooling=config.pooling,
-                normalize=config.normalize,
-                query_length=config.data.query_max_length,
-                document_length=config.data.document_max_length,
-                temperature=float(temperature),
-                names=parts.tokenizer.names,
-            ),
-        )
+        trained = dataclasses.replace(parts.model, params=encoder, temperature=float(temperature))
+        save(workdir / "model", trained)
         write_json(workdir / "results.json", results)
     return results
 

@@ -66,26 +66,23 @@ class Objective:
 
 
 def init_state(
-    embedder: Embedder,
+    encoder: Params,
     objective: Objective,
     optimizer: optax.GradientTransformation,
     seed: Int[Array, ""] | int,
 ) -> TrainState:
-    """State before the first step; a pure function of the seed.
+    """State before the first step.
 
     Args:
-      embedder: Whose parameters.
+      encoder: First parameters.
       objective: Whose temperature.
       optimizer: Whose state.
-      seed: Decides first parameters and dropout.
+      seed: Of dropout.
 
     Returns:
       The state.
     """
-    params = {
-        "encoder": embedder.init(jax.random.key(seed)),
-        "temperature": objective.policy.init(),
-    }
+    params = {"encoder": encoder, "temperature": objective.policy.init()}
     return TrainState(jnp.int32(0), jnp.int32(seed), params, optimizer.init(params))
 
 
@@ -114,11 +111,11 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch, diagnosing: Bool[Array, ""]):
         rng = jax.random.fold_in(jax.random.key(state.seed), state.step)
+        seeds = jax.random.bits(rng, (2,), jnp.uint32)
 
         def mean_loss(params):
-            rng_queries, rng_documents = jax.random.split(rng)
-            queries = embedder.embed(params["encoder"], batch.queries, rng_queries)
-            documents = embedder.embed(params["encoder"], batch.documents, rng_documents)
+            queries = embedder.embed(params["encoder"], batch.queries, seeds[0])
+            documents = embedder.embed(params["encoder"], batch.documents, seeds[1])
             temperature = objective.policy.temperature(params["temperature"], state.step)
             losses = _mapped(info_nce, objective, mesh)(
                 queries, documents, temperature, _ids(objective, batch)

@@ -1,0 +1,129 @@
+"""From a config to the model that is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from contrastive import config
+from contrastive.data.example import Source
+from contrastive.data.opening import open_tokenizer
+from contrastive.errors import ConfigError
+from contrastive.interop.hub import local_folder
+from contrastive.interop.model import Model
+from contrastive.interop.reading import load
+from contrastive.models.embedder import init_params
+from contrastive.models.family import Compute
+from contrastive.models.scratch import from_scratch
+from contrastive.types import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Where training starts from.
+
+    Attributes:
+      model: Without parameters, its lengths and prompts those of the run.
+      params: Of a checkpoint; None for a model from scratch.
+      fingerprint: A digest of what `model` names but does not hold.
+    """
+
+    model: Model
+    params: Params | None
+    fingerprint: str
+
+    def init(self, seed: int) -> Params:
+        """First parameters, NumPy arrays; a pure function of the seed."""
+        if self.params is not None:
+            return self.params
+        return init_params(self.model.module, jax.random.key(seed))
+
+
+def open_model(experiment: config.Experiment, source: Source) -> Start:
+    """Loads a checkpoint, or builds an encoder from scratch with its tokenizer.
+
+    Args:
+      experiment: Its model, tokenizer, pooling, lengths and prompts.
+      source: Training examples, for a tokenizer that is trained on them.
+
+    Returns:
+      The start of the run.
+
+    Raises:
+      FolderError: For a checkpoint that cannot be loaded.
+      ConfigError: For settings that do not fit the checkpoint.
+    """
+    if isinstance(experiment.model, config.Checkpoint):
+        return _checkpoint(experiment, experiment.model)
+    data, static = experiment.data, isinstance(experiment.model, config.Static)
+    tokenizer = open_tokenizer(data, source, special_tokens=not static)
+    made = from_scratch(experiment.model, tokenizer.vocab_size)
+    model = Model(
+        module=made.module,
+        family=made.family,
+        config=made.config,
+        params={},
+        tokenizer=tokenizer.backend,
+        names=tokenizer.names,
+        tokenizer_config={},
+        pooling=experiment.pooling or "mean",
+        normalize=experiment.normalize,
+        query_length=data.query_max_length,
+        document_length=data.document_max_length,
+        query_prompt=data.query_prompt or "",
+        document_prompt=data.document_prompt or "",
+    )
+    _check_lengths(model)
+    return Start(model, None, tokenizer.fingerprint)
+
+
+def _checkpoint(experiment: config.Experiment, chosen: config.Checkpoint) -> Start:
+    folder = local_folder(chosen.name, revision=chosen.revision, cache_dir=chosen.cache_dir)
+    found = load(folder, Compute(jnp.dtype(chosen.dtype), chosen.dropout, chosen.remat))
+    pooling = experiment.pooling or found.pooling
+    if pooling is None:
+        raise ConfigError(
+            f"{folder} does not say how it pools; set pooling to mean, cls or last_token"
+        )
+    data = experiment.data
+    prompts = {
+        name: found_prompt if prompt is None else prompt
+        for name, prompt, found_prompt in (
+            ("query_prompt", data.query_prompt, found.query_prompt),
+            ("document_prompt", data.document_prompt, found.document_prompt),
+        )
+    }
+    model = dataclasses.replace(
+        found,
+        params={},
+        pooling=pooling,
+        normalize=experiment.normalize,
+        query_length=data.query_max_length,
+        document_length=data.document_max_length,
+        **prompts,
+    )
+    _check_lengths(model)
+    return Start(model, found.params, _digest(folder))
+
+
+def _check_lengths(model: Model) -> None:
+    most = model.module.max_length
+    for name in ("query", "document"):
+        length = getattr(model, f"{name}_length")
+        if most is not None and length > most:
+            raise ConfigError(
+                f"data.{name}_max_length is {length}, but the model has positions for {most} "
+                f"tokens; lower it to {most} or less"
+            )
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".json", ".safetensors")):
+        with open(path, "rb") as file:
+            digest.update(hashlib.file_digest(file, "blake2b").digest())
+    return digest.hexdigest()

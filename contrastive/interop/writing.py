@@ -1,0 +1,100 @@
+"""Model folders out: what `SentenceTransformer(path)` and transformers load."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from contrastive.interop.model import Model
+from contrastive.interop.reading import OURS
+from contrastive.interop.weights import to_torch, write_weights
+
+_ST = "sentence_transformers.models."
+
+
+def save(folder: Path, model: Model) -> None:
+    """Writes a complete sentence-transformers folder: weights, pooling, normalisation, length.
+
+    A query longer than `query_length` is cut there by this library, and at `document_length` by
+    sentence-transformers, which knows one length.
+
+    Args:
+      folder: Made if it is not there; files of the same names are replaced.
+      model: With its pooling and normalisation decided.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    modules = [_module(0, "StaticEmbedding" if model.is_static else "Transformer", "")]
+    if not model.is_static:
+        modules.append(_module(1, "Pooling", "1_Pooling"))
+        _write(folder / "1_Pooling" / "config.json", _pooling(model))
+        _write(folder / "config.json", {**_token_ids(model), **model.config})
+        length = {"max_seq_length": model.document_length, "do_lower_case": False}
+        _write(folder / "sentence_bert_config.json", length)
+    if model.normalize:
+        number = len(modules)
+        modules.append(_module(number, "Normalize", f"{number}_Normalize"))
+        (folder / f"{number}_Normalize").mkdir(exist_ok=True)
+    _write(folder / "modules.json", modules)
+    _write(folder / "config_sentence_transformers.json", _sentence_transformers(model))
+    _write_tokenizer(folder, model)
+    write_weights(folder, {**model.heads, **to_torch(model.params, model.family)})
+    _write(folder / OURS, {"query_length": model.query_length, "temperature": model.temperature})
+
+
+def _module(number: int, name: str, path: str) -> dict[str, Any]:
+    return {"idx": number, "name": str(number), "path": path, "type": _ST + name}
+
+
+def _pooling(model: Model) -> dict[str, Any]:
+    modes = {"cls_token": "cls", "mean_tokens": "mean", "lasttoken": "last_token"}
+    unused = ("max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens")
+    return {
+        "word_embedding_dimension": model.module.width,
+        **{f"pooling_mode_{name}": model.pooling == ours for name, ours in modes.items()},
+        **{f"pooling_mode_{name}": False for name in unused},
+        "include_prompt": True,
+    }
+
+
+def _token_ids(model: Model) -> dict[str, int | None]:
+    """What transformers wants to know of a tokenizer that was trained here."""
+    names, find = model.names, model.tokenizer.token_to_id
+    first = names.get("cls_token") or names.get("bos_token")
+    last = names.get("sep_token") or names.get("eos_token")
+    pad = names.get("pad_token")
+    ids = {"bos": first, "cls": first, "eos": last, "sep": last, "pad": pad}
+    return {f"{kind}_token_id": find(name) if name else None for kind, name in ids.items()}
+
+
+def _sentence_transformers(model: Model) -> dict[str, Any]:
+    return {
+        "model_type": "SentenceTransformer",
+        "__version__": {"contrastive": version("contrastive")},
+        "prompts": {"query": model.query_prompt, "document": model.document_prompt},
+        "default_prompt_name": None,
+        "similarity_fn_name": "cosine" if model.normalize else "dot",
+    }
+
+
+def _write_tokenizer(folder: Path, model: Model) -> None:
+    tokenizer = tokenizers.Tokenizer.from_str(model.tokenizer.to_str())
+    # StaticEmbedding has no length of its own: it cuts where the tokenizer does.
+    tokenizer.enable_truncation(model.document_length)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    _write(folder / "special_tokens_map.json", model.names)
+    fast = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": ["input_ids", "attention_mask"],
+        **model.names,
+    }
+    config = model.tokenizer_config or fast
+    _write(folder / "tokenizer_config.json", {**config, "model_max_length": model.document_length})
+
+
+def _write(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,181 @@
+"""BERT, RoBERTa and XLM-RoBERTa: post-norm transformers with learned positions.
+
+Devlin et al., 2018, arXiv:1810.04805; Liu et al., 2019, arXiv:1907.11692; Conneau et al., 2019,
+arXiv:1911.02116. MiniLM, BGE, BGE-M3's dense head, E5, GTE and most embedding models are one of
+them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, UInt32
+
+from contrastive.models.dropout import Dropout, text_dropout
+from contrastive.models.family import Compute, Family, HFConfig, expect
+from contrastive.models.layers import ACTIVATIONS, attend, layer_norm, same_text
+from contrastive.types import Tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What config.json decides.
+
+    Attributes:
+      vocab_size: Rows of the token table, V.
+      width: Embedding width, D.
+      depth: Layers.
+      heads: Attention heads.
+      mlp_width: Width of the feed-forward layer.
+      positions: Rows of the position table.
+      first_position: Row of a text's first token; RoBERTa leaves the first rows unused.
+      token_types: Rows of the token type table; every token has type 0.
+      activation: Of the feed-forward layer.
+      norm_eps: Of layer normalisation.
+      dropout: Share of hidden values dropped while training.
+      attention_dropout: Share of attention probabilities dropped while training.
+    """
+
+    vocab_size: int
+    width: int
+    depth: int
+    heads: int
+    mlp_width: int
+    positions: int
+    first_position: int
+    token_types: int
+    activation: str
+    norm_eps: float
+    dropout: float
+    attention_dropout: float
+
+
+class Bert(nn.Module):
+    """Token vectors in context; a token attends only to its own text.
+
+    Attributes:
+      spec: The architecture.
+      dtype: What layers compute in.
+      remat: Whether activations are computed again in the backward pass, not kept.
+    """
+
+    spec: Spec
+    dtype: jnp.dtype = jnp.dtype(jnp.float32)
+    remat: bool = False
+
+    @property
+    def width(self) -> int:
+        """Embedding width, D."""
+        return self.spec.width
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the token table."""
+        return self.spec.vocab_size
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens of a text."""
+        return self.spec.positions - self.spec.first_position
+
+    @nn.compact
+    def __call__(
+        self, tokens: Tokens, *, seed: UInt32[Array, ""] | None = None
+    ) -> Float[Array, "R T D"]:
+        spec, dropout = self.spec, text_dropout(tokens, seed)
+        ids, positions = jnp.asarray(tokens.ids), jnp.asarray(tokens.positions)
+        x = self._table(spec.vocab_size, "word_embedding")(ids)
+        x += self._table(spec.positions, "position_embedding")(positions + spec.first_position)
+        x += self._table(spec.token_types, "type_embedding")(jnp.zeros_like(ids[:1, :1]))
+        x = layer_norm(spec.norm_eps, self.dtype, "embedding_norm")(x)
+        x = dropout.at(0).hidden(x, spec.dropout)
+        mask = same_text(tokens)
+        layer = nn.remat(_Layer) if self.remat else _Layer
+        for number in range(spec.depth):
+            make = layer(spec, tokens.blocks, self.dtype, name=f"layer_{number}")
+            x = make(x, mask, dropout.at(number + 1))
+        return x
+
+    def _table(self, rows: int, name: str) -> nn.Embed:
+        init = nn.initializers.normal(0.02)
+        return nn.Embed(rows, self.width, embedding_init=init, dtype=self.dtype, name=name)
+
+
+class _Layer(nn.Module):
+    spec: Spec
+    blocks: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "R T D"], mask: Bool[Array, "R T T"], dropout: Dropout
+    ) -> Float[Array, "R T D"]:
+        spec = self.spec
+        q, k, v = (
+            self._dense(spec.width, name)(x).reshape(*x.shape[:2], spec.heads, -1)
+            for name in ("query", "key", "value")
+        )
+        y = attend(q, k, v, mask, dropout.at(0), spec.attention_dropout, self.blocks).reshape(
+            x.shape
+        )
+        y = dropout.at(1).hidden(self._dense(spec.width, "attention_out")(y), spec.dropout)
+        x = layer_norm(spec.norm_eps, self.dtype, "attention_norm")(x + y)
+        y = ACTIVATIONS[spec.activation](self._dense(spec.mlp_width, "mlp_in")(x))
+        y = dropout.at(2).hidden(self._dense(spec.width, "mlp_out")(y), spec.dropout)
+        return layer_norm(spec.norm_eps, self.dtype, "mlp_norm")(x + y)
+
+    def _dense(self, features: int, name: str) -> nn.Dense:
+        init = nn.initializers.normal(0.02)
+        return nn.Dense(features, kernel_init=init, dtype=self.dtype, name=name)
+
+
+def _build(config: HFConfig, compute: Compute) -> Bert:
+    expect(config, "position_embedding_type", ("absolute",))
+    expect(config, "hidden_act", tuple(ACTIVATIONS))
+    expect(config, "is_decoder", (False,))
+    width = config["hidden_size"]
+    expect(config, "embedding_size", (width,))
+    roberta = config["model_type"] != "bert"
+    spec = Spec(
+        vocab_size=config["vocab_size"],
+        width=width,
+        depth=config["num_hidden_layers"],
+        heads=config["num_attention_heads"],
+        mlp_width=config["intermediate_size"],
+        positions=config["max_position_embeddings"],
+        # RoBERTa counts positions from the padding token's id on.
+        first_position=config.get("pad_token_id", 1) + 1 if roberta else 0,
+        token_types=config.get("type_vocab_size", 2),
+        activation=config.get("hidden_act", "gelu"),
+        norm_eps=config.get("layer_norm_eps", 1e-12),
+        dropout=compute.rate(config.get("hidden_dropout_prob", 0.1)),
+        attention_dropout=compute.rate(config.get("attention_probs_dropout_prob", 0.1)),
+    )
+    return Bert(spec, compute.dtype, compute.remat)
+
+
+BERT = Family(
+    build=_build,
+    modules=(
+        (r"word_embedding", r"embeddings.word_embeddings"),
+        (r"position_embedding", r"embeddings.position_embeddings"),
+        (r"type_embedding", r"embeddings.token_type_embeddings"),
+        (r"embedding_norm", r"embeddings.LayerNorm"),
+        (r"layer_(\d+)/(query|key|value)", r"encoder.layer.\1.attention.self.\2"),
+        (r"layer_(\d+)/attention_out", r"encoder.layer.\1.attention.output.dense"),
+        (r"layer_(\d+)/attention_norm", r"encoder.layer.\1.attention.output.LayerNorm"),
+        (r"layer_(\d+)/mlp_in", r"encoder.layer.\1.intermediate.dense"),
+        (r"layer_(\d+)/mlp_out", r"encoder.layer.\1.output.dense"),
+        (r"layer_(\d+)/mlp_norm", r"encoder.layer.\1.output.LayerNorm"),
+    ),
+    prefixes=("bert.", "roberta."),
+    heads=(
+        r"pooler\..*",
+        r"cls\..*",
+        r"lm_head\..*",
+        r"classifier\..*",
+        r"embeddings\.position_ids",
+    ),
+)

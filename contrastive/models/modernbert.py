@@ -1,0 +1,236 @@
+"""ModernBERT: pre-norm, rotary positions, gated GELU, attention that is mostly local.
+
+Warner et al., 2024, arXiv:2412.13663. The transformer trained from scratch is one with global
+attention throughout, so that other libraries load it once saved.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, UInt32
+
+from contrastive.models.dropout import Dropout, text_dropout
+from contrastive.models.family import Compute, Family, HFConfig, expect
+from contrastive.models.layers import ACTIVATIONS, attend, layer_norm, rotate, same_text
+from contrastive.types import Tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What config.json decides.
+
+    Attributes:
+      vocab_size: Rows of the token table, V.
+      width: Embedding width, D.
+      heads: Attention heads.
+      mlp_width: Width of the gated feed-forward layer.
+      windows: For each layer, how far a token sees to either side; None is the whole text.
+      thetas: For each layer, the base of its rotary positions.
+      max_length: Most tokens of a text.
+      activation: Of the feed-forward layer's gated half.
+      norm_eps: Of layer normalisation.
+      norm_bias: Whether layer normalisation has a bias.
+      attention_bias: Whether attention's matrices have one.
+      mlp_bias: Whether the feed-forward layer's have one.
+      embedding_dropout: Share of embedding values dropped while training.
+      attention_dropout: Share of attention probabilities, and of outputs, dropped while training.
+      mlp_dropout: Share of the feed-forward layer's values dropped while training.
+    """
+
+    vocab_size: int
+    width: int
+    heads: int
+    mlp_width: int
+    windows: tuple[int | None, ...]
+    thetas: tuple[float, ...]
+    max_length: int = 8192
+    activation: str = "gelu"
+    norm_eps: float = 1e-5
+    norm_bias: bool = False
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    embedding_dropout: float = 0.0
+    attention_dropout: float = 0.0
+    mlp_dropout: float = 0.0
+
+
+class ModernBert(nn.Module):
+    """Token vectors in context; a token attends only to its own text.
+
+    Attributes:
+      spec: The architecture.
+      dtype: What layers compute in.
+      remat: Whether activations are computed again in the backward pass, not kept.
+    """
+
+    spec: Spec
+    dtype: jnp.dtype = jnp.dtype(jnp.float32)
+    remat: bool = False
+
+    @property
+    def width(self) -> int:
+        """Embedding width, D."""
+        return self.spec.width
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the token table."""
+        return self.spec.vocab_size
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens of a text."""
+        return self.spec.max_length
+
+    @nn.compact
+    def __call__(
+        self, tokens: Tokens, *, seed: UInt32[Array, ""] | None = None
+    ) -> Float[Array, "R T D"]:
+        spec, dropout = self.spec, text_dropout(tokens, seed)
+        positions = jnp.asarray(tokens.positions)
+        init = nn.initializers.normal(0.02)
+        embed = nn.Embed(
+            spec.vocab_size, spec.width, embedding_init=init, dtype=self.dtype, name="embedding"
+        )
+        x = _norm(spec, self.dtype, "embedding_norm")(embed(jnp.asarray(tokens.ids)))
+        x = dropout.at(0).hidden(x, spec.embedding_dropout)
+        everywhere = same_text(tokens)
+        distance = jnp.abs(positions[:, :, None] - positions[:, None, :])
+        layer = nn.remat(_Layer) if self.remat else _Layer
+        for number, window in enumerate(spec.windows):
+            mask = everywhere if window is None else everywhere & (distance <= window)
+            make = layer(spec, number, tokens.blocks, self.dtype, name=f"layer_{number}")
+            x = make(x, mask, positions, dropout.at(number + 1))
+        return _norm(spec, self.dtype, "final_norm")(x)
+
+
+class _Layer(nn.Module):
+    spec: Spec
+    number: int
+    blocks: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "R T D"],
+        mask: Bool[Array, "R T T"],
+        positions: Int[Array, "R T"],
+        dropout: Dropout,
+    ) -> Float[Array, "R T D"]:
+        spec, theta = self.spec, self.spec.thetas[self.number]
+        # The embedding's norm is the first layer's.
+        y = _norm(spec, self.dtype, "attention_norm")(x) if self.number else x
+        qkv = self._dense(3 * spec.width, "qkv", spec.attention_bias)(y)
+        q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, spec.heads, -1), 2, 0)
+        q, k = rotate(q, positions, theta), rotate(k, positions, theta)
+        y = attend(q, k, v, mask, dropout.at(0), spec.attention_dropout, self.blocks).reshape(
+            x.shape
+        )
+        y = self._dense(spec.width, "attention_out", spec.attention_bias, out=True)(y)
+        x += dropout.at(1).hidden(y, spec.attention_dropout)
+        y = _norm(spec, self.dtype, "mlp_norm")(x)
+        y = self._dense(2 * spec.mlp_width, "mlp_in", spec.mlp_bias)(y)
+        value, gate = jnp.split(y, 2, axis=-1)
+        y = dropout.at(2).hidden(ACTIVATIONS[spec.activation](value) * gate, spec.mlp_dropout)
+        return x + self._dense(spec.width, "mlp_out", spec.mlp_bias, out=True)(y)
+
+    def _dense(self, features: int, name: str, bias: bool, *, out: bool = False) -> nn.Dense:
+        # What is added to the residual stream starts small, so that depth does not blow it up.
+        stddev = 0.02 / (2 * len(self.spec.windows)) ** 0.5 if out else 0.02
+        init = nn.initializers.normal(stddev)
+        return nn.Dense(features, use_bias=bias, kernel_init=init, dtype=self.dtype, name=name)
+
+
+def _norm(spec: Spec, dtype: jnp.dtype, name: str) -> nn.LayerNorm:
+    return layer_norm(spec.norm_eps, dtype, name, bias=spec.norm_bias)
+
+
+def _build(config: HFConfig, compute: Compute) -> ModernBert:
+    expect(config, "hidden_activation", tuple(ACTIVATIONS))
+    local = _is_local(config)
+    thetas = {kind: _theta(config, kind) for kind in (True, False)}
+    spec = Spec(
+        vocab_size=config["vocab_size"],
+        width=config["hidden_size"],
+        heads=config["num_attention_heads"],
+        mlp_width=config["intermediate_size"],
+        windows=tuple(config.get("local_attention", 128) // 2 if is_ else None for is_ in local),
+        thetas=tuple(thetas[is_] for is_ in local),
+        max_length=config.get("max_position_embeddings", 8192),
+        activation=config.get("hidden_activation", "gelu"),
+        norm_eps=config.get("norm_eps", 1e-5),
+        norm_bias=config.get("norm_bias", False),
+        attention_bias=config.get("attention_bias", False),
+        mlp_bias=config.get("mlp_bias", False),
+        embedding_dropout=compute.rate(config.get("embedding_dropout", 0.0)),
+        attention_dropout=compute.rate(config.get("attention_dropout", 0.0)),
+        mlp_dropout=compute.rate(config.get("mlp_dropout", 0.0)),
+    )
+    return ModernBert(spec, compute.dtype, compute.remat)
+
+
+def _is_local(config: HFConfig) -> list[bool]:
+    depth = config["num_hidden_layers"]
+    if kinds := config.get("layer_types"):
+        return [kind == "sliding_attention" for kind in kinds[:depth]]
+    every = config.get("global_attn_every_n_layers", 3)
+    return [number % every != 0 for number in range(depth)]
+
+
+def _theta(config: HFConfig, local: bool) -> float:
+    """Newer files say it in `rope_parameters`, older ones in a field of its own."""
+    name = "sliding_attention" if local else "full_attention"
+    rope = (config.get("rope_parameters") or {}).get(name) or {}
+    expect(rope, "rope_type", ("default",))
+    older = ("local_rope_theta", 10_000.0) if local else ("global_rope_theta", 160_000.0)
+    return float(rope.get("rope_theta") or config.get(*older) or older[1])
+
+
+def hf_config(spec: Spec) -> dict[str, Any]:
+    """The fields of config.json of a ModernBERT with global attention throughout."""
+    theta = spec.thetas[0]
+    return {
+        "model_type": "modernbert",
+        "architectures": ["ModernBertModel"],
+        "vocab_size": spec.vocab_size,
+        "hidden_size": spec.width,
+        "intermediate_size": spec.mlp_width,
+        "num_hidden_layers": len(spec.windows),
+        "num_attention_heads": spec.heads,
+        "hidden_activation": spec.activation,
+        "norm_eps": spec.norm_eps,
+        "norm_bias": spec.norm_bias,
+        "attention_bias": spec.attention_bias,
+        "mlp_bias": spec.mlp_bias,
+        "embedding_dropout": spec.embedding_dropout,
+        "attention_dropout": spec.attention_dropout,
+        "mlp_dropout": spec.mlp_dropout,
+        "max_position_embeddings": spec.max_length,
+        "global_attn_every_n_layers": 1,
+        "local_attention": spec.max_length,
+        "global_rope_theta": theta,
+        "local_rope_theta": theta,
+    }
+
+
+MODERNBERT = Family(
+    build=_build,
+    modules=(
+        (r"embedding", r"embeddings.tok_embeddings"),
+        (r"embedding_norm", r"embeddings.norm"),
+        (r"final_norm", r"final_norm"),
+        (r"layer_(\d+)/attention_norm", r"layers.\1.attn_norm"),
+        (r"layer_(\d+)/qkv", r"layers.\1.attn.Wqkv"),
+        (r"layer_(\d+)/attention_out", r"layers.\1.attn.Wo"),
+        (r"layer_(\d+)/mlp_norm", r"layers.\1.mlp_norm"),
+        (r"layer_(\d+)/mlp_in", r"layers.\1.mlp.Wi"),
+        (r"layer_(\d+)/mlp_out", r"layers.\1.mlp.Wo"),
+    ),
+    prefixes=("model.",),
+    heads=(r"head\..*", r"decoder\..*", r"classifier\..*"),
+)
