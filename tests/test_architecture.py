@@ -12,12 +12,12 @@ FLOORS = {
     "temperature": 2,
     "models": 3,
     "data": 3,
-    "interop": 3,
-    "evaluation": 4,
-    "training": 5,
-    "cli": 6,
-    "__main__": 7,
-    "__init__": 7,
+    "interop": 4,
+    "evaluation": 5,
+    "training": 6,
+    "cli": 7,
+    "__main__": 8,
+    "__init__": 8,
 }
 
 

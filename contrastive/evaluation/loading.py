@@ -8,8 +8,8 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from contrastive.data.tokenization import Tokenizer
-from contrastive.evaluation.encoder import Encoder
 from contrastive.errors import FolderError
+from contrastive.evaluation.encoder import Encoder
 from contrastive.interop.reading import load as load_model
 from contrastive.models.embedder import Embedder
 from contrastive.models.pooling import Pooling

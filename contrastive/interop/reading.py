@@ -80,7 +80,7 @@ def load(folder: Path, compute: Compute | None = None) -> Model:
 
 
 def _modules(folder: Path) -> dict[str, str]:
-    """Modules of a sentence-transformers folder by type, with their folders; none in a plain one."""
+    """Modules of a sentence-transformers folder by type, with their paths; none in a plain one."""
     path = folder / "modules.json"
     if not path.is_file():
         return {}
@@ -116,8 +116,9 @@ def _pooling(folder: Path, modules: Mapping[str, str]) -> Pooling | None:
     mode = config.get("pooling_mode")  # newer folders name it, older ones have a switch for each
     named = [mode] if isinstance(mode, str) else list(mode or ())
     on = [name for name, value in config.items() if name.startswith("pooling_mode_") and value]
-    found = [_POOLINGS.get(name) for name in on] or [_MODES.get(name) for name in named]
-    if len(found) != 1 or found[0] is None:
+    found = [_POOLINGS[name] for name in on if name in _POOLINGS]
+    found += [_MODES[name] for name in named if name in _MODES and not on]
+    if len(found) != 1 or len(on or named) != 1:
         raise FolderError(
             f"{path} pools by {', '.join(on or named) or 'nothing'}; supported is one of "
             f"{', '.join(_MODES)}"

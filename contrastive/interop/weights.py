@@ -47,8 +47,8 @@ def read_weights(folder: Path) -> dict[str, np.ndarray]:
         names = [FILE]
     elif pickles := [name for name in _PICKLES if (folder / name).is_file()]:
         raise FolderError(
-            f"{folder / pickles[0]} is a pickle, which can run any code when it is read, and is not "
-            f"loaded here; convert it where PyTorch is installed:\n"
+            f"{folder / pickles[0]} is a pickle, which can run any code when it is read, and is "
+            f"not loaded here; convert it where PyTorch is installed:\n"
             f'  python -c "from transformers import AutoModel; '
             f'AutoModel.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"'
         )

@@ -8,6 +8,7 @@ them.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -106,7 +107,7 @@ class Bert(nn.Module):
 class _Layer(nn.Module):
     spec: Spec
     blocks: int
-    dtype: jnp.dtype
+    dtype: Any
 
     @nn.compact
     def __call__(
@@ -117,10 +118,9 @@ class _Layer(nn.Module):
             self._dense(spec.width, name)(x).reshape(*x.shape[:2], spec.heads, -1)
             for name in ("query", "key", "value")
         )
-        y = attend(q, k, v, mask, dropout.at(0), spec.attention_dropout, self.blocks).reshape(
-            x.shape
-        )
-        y = dropout.at(1).hidden(self._dense(spec.width, "attention_out")(y), spec.dropout)
+        y = attend(q, k, v, mask, dropout.at(0), spec.attention_dropout, self.blocks)
+        y = self._dense(spec.width, "attention_out")(y.reshape(x.shape))
+        y = dropout.at(1).hidden(y, spec.dropout)
         x = layer_norm(spec.norm_eps, self.dtype, "attention_norm")(x + y)
         y = ACTIVATIONS[spec.activation](self._dense(spec.mlp_width, "mlp_in")(x))
         y = dropout.at(2).hidden(self._dense(spec.width, "mlp_out")(y), spec.dropout)

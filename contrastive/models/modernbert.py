@@ -112,7 +112,7 @@ class _Layer(nn.Module):
     spec: Spec
     number: int
     blocks: int
-    dtype: jnp.dtype
+    dtype: Any
 
     @nn.compact
     def __call__(
@@ -128,9 +128,8 @@ class _Layer(nn.Module):
         qkv = self._dense(3 * spec.width, "qkv", spec.attention_bias)(y)
         q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, spec.heads, -1), 2, 0)
         q, k = rotate(q, positions, theta), rotate(k, positions, theta)
-        y = attend(q, k, v, mask, dropout.at(0), spec.attention_dropout, self.blocks).reshape(
-            x.shape
-        )
+        y = attend(q, k, v, mask, dropout.at(0), spec.attention_dropout, self.blocks)
+        y = y.reshape(x.shape)
         y = self._dense(spec.width, "attention_out", spec.attention_bias, out=True)(y)
         x += dropout.at(1).hidden(y, spec.attention_dropout)
         y = _norm(spec, self.dtype, "mlp_norm")(x)
@@ -146,7 +145,7 @@ class _Layer(nn.Module):
         return nn.Dense(features, use_bias=bias, kernel_init=init, dtype=self.dtype, name=name)
 
 
-def _norm(spec: Spec, dtype: jnp.dtype, name: str) -> nn.LayerNorm:
+def _norm(spec: Spec, dtype: Any, name: str) -> nn.LayerNorm:
     return layer_norm(spec.norm_eps, dtype, name, bias=spec.norm_bias)
 
 
