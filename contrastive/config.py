@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from tyro.conf import Fixed as Fixed_
 from tyro.conf import Suppress
 
 
@@ -36,11 +37,13 @@ class Pydoc(Config):
 
 
 class Jsonl(Config):
-    """A file of {"query": str, "pos": [str], "neg": [str]} rows, plain or .gz."""
+    """Rows of {"query": str, "pos": [str], "neg": [str]}, plain or .gz."""
 
     kind: Annotated[Literal["jsonl"], Suppress] = "jsonl"
     path: str
-    """The file."""
+    """A file, or a folder whose .jsonl and .json files are one source."""
+    limit: PositiveInt | None = None
+    """Most rows of each file; which ones is always the same."""
 
 
 class WordPiece(Config):
@@ -62,6 +65,40 @@ class Pretrained(Config):
 
 
 Source: TypeAlias = Annotated[Pydoc | Jsonl, Field(discriminator="kind")]
+
+
+class Part(Config):
+    """One source of a mixture; what is None is as `data` says."""
+
+    source: Source
+    """Its examples."""
+    weight: PositiveFloat | None = None
+    """Its share of the training, beside the weights of the others; None is its size."""
+    in_batch: bool = True
+    """Whether its queries see other queries' documents, and these see its documents."""
+    group_size: PositiveInt | None = None
+    """Documents a query."""
+    query_prompt: str | None = None
+    """Put before its queries; a row's own "prompt" comes first."""
+    document_prompt: str | None = None
+    """Put before its documents."""
+    query_max_length: PositiveInt | None = None
+    """Most tokens of a query."""
+    document_max_length: PositiveInt | None = None
+    """Most tokens of a document."""
+
+
+class Mixture(Config):
+    """Several sources."""
+
+    kind: Annotated[Literal["mixture"], Suppress] = "mixture"
+    parts: Annotated[tuple[Part, ...], Fixed_] = Field((), min_length=1)
+    """The sources."""
+    one_source_batches: bool = True
+    """Whether all queries of a step come from one source: others' documents are easy negatives."""
+
+
+Training: TypeAlias = Annotated[Pydoc | Jsonl | Mixture, Field(discriminator="kind")]
 HeldOut: TypeAlias = Pydoc | Jsonl | None
 Tokenizers: TypeAlias = WordPiece | Pretrained | None
 
@@ -69,14 +106,20 @@ Tokenizers: TypeAlias = WordPiece | Pretrained | None
 class Data(Config):
     """What is trained on and how it is tokenised."""
 
-    train: Source = Pydoc()
-    """Examples to train on."""
+    train: Training = Pydoc()
+    """Examples to train on, of one source or several."""
     validation: HeldOut = None
     """Examples to evaluate on while training; they choose the best checkpoint."""
     test: HeldOut = None
     """Examples of the final evaluation."""
     group_size: PositiveInt = 1
     """Documents a query: 1 positive and the rest hard negatives."""
+    few_negatives: Literal["refuse", "repeat", "fewer"] = "refuse"
+    """What to do where a row has fewer negatives than a group wants; `fewer` makes it smaller."""
+    shuffle_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the long positives whose thirds are put in random order."""
+    row_prompt: str = "{}"
+    """What a row's own "prompt", in place of {}, becomes before its query."""
     tokenizer: Tokenizers = None
     """Where word pieces come from; None is the checkpoint's own, or one trained on the texts."""
     query_prompt: str | None = None
@@ -165,6 +208,17 @@ class Learned(Config):
     """Largest temperature."""
 
 
+class Distill(Config):
+    """A teacher's scores, "pos_scores" and "neg_scores" of each row, as soft targets."""
+
+    kind: Literal["kl", "m3"] = "kl"
+    """kl is added to InfoNCE; m3 takes its place."""
+    temperature: PositiveFloat = 1.0
+    """Of the teacher's softmax: high for a reranker's raw scores, low for scores in [0, 1]."""
+    weight: PositiveFloat = 1.0
+    """Of the distillation loss."""
+
+
 class Loss(Config):
     """InfoNCE and its temperature."""
 
@@ -176,6 +230,12 @@ class Loss(Config):
     """Whether other queries' documents are negatives."""
     mask_false_negatives: bool = True
     """Leave out negatives whose text is known to answer the query."""
+    distill: Distill | None = None
+    """Learn from a teacher's scores too."""
+    widths: tuple[PositiveInt, ...] = ()
+    """Matryoshka: train the first so many values of an embedding, for each of these."""
+    shards: PositiveInt = 1
+    """Runs of queries that the batch falls into, none of which sees another's documents."""
     tile: PositiveInt | None = None
     """Rows and columns a tile of the loss; does not change its value."""
 
@@ -231,6 +291,8 @@ class Experiment(Config):
     """Scale embeddings to unit length, so that similarities are cosines."""
     loss: Loss = Loss()
     """What is minimised."""
+    chunk_tokens: PositiveInt | None = None
+    """Tokens a device encodes at a time; the memory is a chunk's, the gradient the batch's."""
     optimizer: Optimizer = Optimizer()
     """How."""
     log_steps: PositiveInt = 10
@@ -252,15 +314,12 @@ class Experiment(Config):
 
     @pydantic.model_validator(mode="after")
     def _goes_together(self):
-        if self.data.group_size == 1 and not self.loss.in_batch:
+        if self.batch_size % self.loss.shards:
             raise ValueError(
-                "loss.in_batch is False and data.group_size is 1: no negatives are left; "
-                "raise data.group_size or use in-batch negatives"
+                f"loss.shards is {self.loss.shards}, which does not divide batch_size "
+                f"{self.batch_size}"
             )
-        if self.data.group_size == 1 and self.batch_size == 1:
-            raise ValueError(
-                "batch_size is 1 and data.group_size is 1: no negatives are left; raise either"
-            )
+        _check_negatives_are_left(self)
         if isinstance(self.model, Checkpoint) and self.data.tokenizer is not None:
             raise ValueError(
                 f"data.tokenizer is {self.data.tokenizer.kind!r}, but a checkpoint has its own; "
@@ -280,6 +339,25 @@ class Experiment(Config):
                 "patience needs evaluations while training: set eval_steps and data.validation"
             )
         return self
+
+
+def _check_negatives_are_left(experiment: Experiment) -> None:
+    train, loss = experiment.data.train, experiment.loss
+    parts = train.parts if isinstance(train, Mixture) else (Part(source=train),)
+    for number, part in enumerate(parts):
+        if (part.group_size or experiment.data.group_size) > 1:
+            continue
+        name = "data" if len(parts) == 1 else f"data.train.parts[{number}]"
+        if not (loss.in_batch and part.in_batch):
+            raise ValueError(
+                f"in_batch is False and {name}.group_size is 1: no negatives are left; "
+                "raise the group size or use in-batch negatives"
+            )
+        if experiment.batch_size == loss.shards:
+            raise ValueError(
+                f"a query sees no others' documents (batch_size {experiment.batch_size}, shards "
+                f"{loss.shards}) and {name}.group_size is 1: no negatives are left; raise either"
+            )
 
 
 def differences(a: Config, b: Config) -> list[str]:

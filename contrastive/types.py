@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import jax
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 Params: TypeAlias = Mapping[str, Any]  # nested, float32 arrays at the leaves
 
@@ -51,7 +51,16 @@ class Tokens:
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=("queries", "documents", "query_ids", "document_ids", "known_positive_ids"),
+    data_fields=(
+        "queries",
+        "documents",
+        "query_ids",
+        "document_ids",
+        "known_positive_ids",
+        "query_pools",
+        "document_pools",
+        "teacher_scores",
+    ),
     meta_fields=(),
 )
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +75,9 @@ class Batch:
       query_ids: One id per query.
       document_ids: One id per document.
       known_positive_ids: Every known positive of each query, padded with 0.
+      query_pools: A query sees the documents of its own pool; not negative.
+      document_pools: -1 where a group has fewer than G documents.
+      teacher_scores: A teacher's score of each document of each group; width 0 without a teacher.
     """
 
     queries: Tokens
@@ -73,3 +85,6 @@ class Batch:
     query_ids: Int[Array | np.ndarray, " B"]
     document_ids: Int[Array | np.ndarray, " N"]
     known_positive_ids: Int[Array | np.ndarray, "B K"]
+    query_pools: Int[Array | np.ndarray, " B"]
+    document_pools: Int[Array | np.ndarray, " N"]
+    teacher_scores: Float[Array | np.ndarray, "B G"]

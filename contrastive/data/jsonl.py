@@ -27,22 +27,25 @@ class Jsonl:
 
     Args:
       path: The file.
+      limit: Most rows; which ones is always the same.
 
     Raises:
       DataError: With file and line: no such file, empty, not UTF-8, invalid JSON, a row without
         `query`, `pos` empty or not a list of strings.
     """
 
-    def __init__(self, path: str | os.PathLike[str]):
+    def __init__(self, path: str | os.PathLike[str], limit: int | None = None):
         self.path = Path(path)
         if not self.path.is_file():
             raise DataError(f"{self.path}: no such file")
         plain = _unpack(self.path) if self.path.suffix == ".gz" else self.path
-        self._offsets, self._lines, self._positives, self._negatives, self.fingerprint = _scan(
-            plain, self.path
-        )
-        if not len(self._lines):
+        self._rows, self.fingerprint = _scan(plain, self.path)
+        if not len(self._rows):
             raise DataError(f"{self.path}: the file has no rows")
+        if limit is not None and limit < len(self._rows):
+            chosen = np.random.default_rng(0).choice(len(self._rows), limit, replace=False)
+            self._rows = self._rows[np.sort(chosen)]
+            self.fingerprint += f" {limit}"
         self._file = os.open(plain, os.O_RDONLY)
 
     def __del__(self):
@@ -50,10 +53,10 @@ class Jsonl:
             os.close(self._file)
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._rows)
 
     def __getitem__(self, index: int) -> Example:
-        begin, end = (int(x) for x in self._offsets[index])
+        begin, end = int(self._rows[index]["begin"]), int(self._rows[index]["end"])
         # pread keeps no position, so threads may share the file.
         row = json.loads(os.pread(self._file, end - begin, begin))
         return example_from_row(row, self.where(index))
@@ -63,12 +66,12 @@ class Jsonl:
 
     def where(self, index: int) -> str:
         """File and line of an example."""
-        return f"{self.path}:{self._lines[index]}"
+        return f"{self.path}:{self._rows[index]['line']}"
 
     @property
     def most_positives(self) -> int:
         """The most positives any example has."""
-        return int(self._positives.max())
+        return int(self._rows["positives"].max())
 
     def check_negatives(self, needed: int) -> None:
         """Refuses a group size that some row cannot fill.
@@ -79,18 +82,46 @@ class Jsonl:
         Raises:
           DataError: Naming the first row that has fewer.
         """
-        short = np.flatnonzero(self._negatives < needed)
+        have = self._rows["negatives"]
+        short = np.flatnonzero(have < np.minimum(needed, self._rows["wanted"]))
         if len(short):
-            have = int(self._negatives[short[0]])
             raise DataError(
-                f"{self.where(int(short[0]))}: group_size is {needed + 1} but this row has {have} "
-                f"negatives ({len(short)} of {len(self)} rows have too few); add negatives, "
-                f"or set group_size={int(self._negatives.min()) + 1}"
+                f"{self.where(int(short[0]))}: a group wants {needed} negatives but this row has "
+                f"{int(have[short[0]])} ({len(short)} of {len(self)} rows have too few); add "
+                f"negatives, set group_size={int(have.min()) + 1}, or few_negatives to 'fewer' for "
+                "smaller groups where there are too few"
+            )
+
+    def check_scores(self) -> None:
+        """Refuses rows without a teacher's scores.
+
+        Raises:
+          DataError: Naming the first.
+        """
+        without = np.flatnonzero(~self._rows["scored"])
+        if len(without):
+            raise DataError(
+                f'{self.where(int(without[0]))}: distillation wants "pos_scores" and "neg_scores" '
+                f"but this row has none ({len(without)} of {len(self)} rows); add them, or train "
+                "without distillation"
             )
 
 
+_ROW = np.dtype(
+    [
+        ("begin", np.int64),
+        ("end", np.int64),
+        ("line", np.int64),
+        ("positives", np.int32),
+        ("negatives", np.int32),
+        ("wanted", np.int32),  # the most negatives this row's kind wants
+        ("scored", bool),
+    ]
+)
+
+
 def _scan(plain: Path, path: Path):
-    offsets, lines, positives, negatives = [], [], [], []
+    rows: list[tuple[int | bool, ...]] = []
     digest = hashlib.blake2b(digest_size=16)
     size = plain.stat().st_size
     bar = tqdm(
@@ -108,13 +139,19 @@ def _scan(plain: Path, path: Path):
             end = begin + len(line)
             if line.strip():
                 example = example_from_row(_decode(line, f"{path}:{number}"), f"{path}:{number}")
-                offsets.append((begin, end))
-                lines.append(number)
-                positives.append(len(example.positives))
-                negatives.append(len(example.negatives))
+                wanted = example.most_negatives
+                row = (
+                    begin,
+                    end,
+                    number,
+                    len(example.positives),
+                    len(example.negatives),
+                    np.iinfo(np.int32).max if wanted is None else wanted,
+                    bool(example.scores),
+                )
+                rows.append(row)
             begin = end
-    columns = (np.asarray(x, np.int64) for x in (offsets, lines, positives, negatives))
-    return *columns, digest.hexdigest()
+    return np.array(rows, _ROW), digest.hexdigest()
 
 
 def _decode(line: bytes, where: str):
@@ -128,6 +165,10 @@ def _decode(line: bytes, where: str):
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
+        if text.lstrip().startswith("["):
+            raise DataError(
+                f"{where}: a JSON array; write a row a line, for example with jq -c '.[]'"
+            ) from None
         raise DataError(f"{where}: invalid JSON, {error.msg} at column {error.colno}") from None
     except (ValueError, RecursionError) as error:  # endless numbers, endless nesting
         raise DataError(f"{where}: JSON that cannot be read, {error}") from None

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import tokenizers
 
 from contrastive import config
 from contrastive.data.cache import cache_directory
+from contrastive.data.calibration import Part, Shape
+from contrastive.data.concatenated import Concatenated
 from contrastive.data.example import Source
+from contrastive.data.groups import Rules
 from contrastive.data.jsonl import Jsonl
-from contrastive.data.pipeline import Shape
 from contrastive.data.tokenization import Tokenizer, load_pretrained, train_wordpiece
-from contrastive.errors import ConfigError
+from contrastive.errors import ConfigError, DataError
 
 
 def open_source(source: config.Pydoc | config.Jsonl) -> Source:
@@ -30,10 +33,81 @@ def open_source(source: config.Pydoc | config.Jsonl) -> Source:
       DataError: With file and line, for bad rows.
     """
     if isinstance(source, config.Jsonl):
-        return Jsonl(source.path)
+        path = Path(source.path)
+        if not path.is_dir():
+            return Jsonl(path, source.limit)
+        return Concatenated([Jsonl(file, source.limit) for file in row_files(path)])
     from contrastive.data.pydoc import PydocSource  # imports TFDS
 
     return PydocSource(source.split)
+
+
+def row_files(folder: Path) -> list[Path]:
+    """The files of rows in a folder, by name.
+
+    Raises:
+      DataError: If there are none.
+    """
+    endings = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
+    files = sorted(path for path in folder.iterdir() if path.name.endswith(endings))
+    if not files:
+        raise DataError(f"{folder} holds no file that ends in {', '.join(endings)}")
+    return files
+
+
+def open_sources(train: config.Training) -> list[Source]:
+    """Opens, and checks, all that is trained on, in the order of the config."""
+    return [open_source(part.source) for part in _parts(train)]
+
+
+def make_parts(
+    data: config.Data,
+    sources: Sequence[Source],
+    *,
+    query_prompt: str,
+    document_prompt: str,
+    teacher: bool,
+) -> list[Part]:
+    """The sources with the rules by which groups are drawn from them.
+
+    Args:
+      data: Their config.
+      sources: As `open_sources` gives them.
+      query_prompt: Of sources that have none of their own.
+      document_prompt: Of sources that have none of their own.
+      teacher: Whether rows need a teacher's scores.
+
+    Returns:
+      The parts.
+
+    Raises:
+      DataError: With file and line, for rows that no group can be drawn from.
+    """
+    made = []
+    for part, source in zip(_parts(data.train), sources, strict=True):
+        rules = Rules(
+            group_size=_first(part.group_size, data.group_size),
+            in_batch=part.in_batch,
+            few_negatives=data.few_negatives,
+            query_prompt=_first(part.query_prompt, query_prompt),
+            document_prompt=_first(part.document_prompt, document_prompt),
+            row_prompt=data.row_prompt,
+            query_length=_first(part.query_max_length, data.query_max_length),
+            document_length=_first(part.document_max_length, data.document_max_length),
+            shuffle_ratio=data.shuffle_ratio,
+            teacher=teacher,
+        )
+        rules.check(source)
+        made.append(Part(source, rules, part.weight or len(source)))
+    return made
+
+
+def _parts(train: config.Training) -> tuple[config.Part, ...]:
+    return train.parts if isinstance(train, config.Mixture) else (config.Part(source=train),)
+
+
+def _first(own, default):
+    return default if own is None else own
 
 
 def open_tokenizer(data: config.Data, source: Source, *, special_tokens: bool) -> Tokenizer:
@@ -83,10 +157,10 @@ class _Texts:
             yield from (example.query, *example.positives, *example.negatives)
 
 
-def shape_of(data: config.Data) -> Shape:
+def shape_of(parts: Sequence[Part], texts_per_row: int) -> Shape:
     """Lengths and rows: a row holds at least one text of the greatest length."""
     return Shape(
-        query_length=data.query_max_length,
-        document_length=data.document_max_length,
-        texts_per_row=data.texts_per_row,
+        query_length=max(part.rules.query_length for part in parts),
+        document_length=max(part.rules.document_length for part in parts),
+        texts_per_row=texts_per_row,
     )

@@ -107,29 +107,26 @@ def _place(lengths: Sequence[int], row_length: int, texts_per_row: int):
     return spots
 
 
+_GROWTH = 1.25  # of the rungs beyond the last
+
+
 @dataclasses.dataclass(frozen=True)
 class Ladder:
     """The few shapes of a run: queries and documents climb together, so each rung is one program.
 
     Attributes:
-      queries: Rows a block of queries on the first rung; rounded up.
-      queries_step: Rows more on each further rung.
-      documents: Rows a block of documents on the first rung; rounded up.
-      documents_step: Rows more on each further rung.
+      rungs: Rows a block of queries and of documents, each rung holding those before it. A batch
+        that is higher than the last finds further ones, each a quarter higher.
     """
 
-    queries: float
-    queries_step: float
-    documents: float
-    documents_step: float
+    rungs: tuple[tuple[int, int], ...]
 
     def rows(self, rung: int) -> tuple[int, int]:
         """Rows a block of queries and of documents on a rung."""
-        step = max(self.queries_step, 1.0), max(self.documents_step, 1.0)
-        return (
-            math.ceil(self.queries + rung * step[0]),
-            math.ceil(self.documents + rung * step[1]),
-        )
+        last = len(self.rungs) - 1
+        queries, documents = self.rungs[min(rung, last)]
+        growth = _GROWTH ** max(rung - last, 0)
+        return math.ceil(queries * growth), math.ceil(documents * growth)
 
     def rung(self, batch: Batch) -> int:
         """The first rung that holds a batch."""

@@ -1,15 +1,16 @@
-"""From a source of examples to batches, by step."""
+"""From sources of examples to batches, by step."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
+from collections.abc import Sequence
 
 import grain
 import numpy as np
 from tqdm import tqdm
 
-from contrastive.data.example import Example, Source, text_id
+from contrastive.data.calibration import Part, Shape, calibrate, tokenize_groups
+from contrastive.data.groups import Group, draw_group
 from contrastive.data.packing import Ladder, pack
 from contrastive.data.tokenization import Tokenizer
 from contrastive.errors import DataError
@@ -18,28 +19,14 @@ from contrastive.types import Batch
 _SMALL = 50_000  # examples
 
 
-@dataclasses.dataclass(frozen=True)
-class Shape:
-    """How texts become tokens.
-
-    Attributes:
-      query_length: Most tokens of a query, and tokens a row of queries.
-      document_length: Most tokens of a document, and tokens a row of documents.
-      texts_per_row: Most texts a row; 1 is one text a row.
-    """
-
-    query_length: int
-    document_length: int
-    texts_per_row: int
-
-
 def batches(
-    source: Source,
+    parts: Sequence[Part],
     tokenize: Tokenizer,
     shape: Shape,
     *,
     batch_size: int,
-    group_size: int,
+    one_source_batches: bool = True,
+    shards: int = 1,
     seed: int,
     process: int = 0,
     processes: int = 1,
@@ -53,11 +40,12 @@ def batches(
     `get_state` and `set_state` therefore only count steps, and resuming replays nothing.
 
     Args:
-      source: Examples.
+      parts: What is trained on; a step takes from them in proportion to their weights.
       tokenize: Tokenizer.
       shape: Lengths and rows.
       batch_size: Queries a step, over all processes, B.
-      group_size: Documents a query, G: one positive at random, G - 1 negatives without replacement.
+      one_source_batches: Whether all queries of a step come from one part.
+      shards: Equal runs of the batch none of which sees another's documents.
       seed: Decides the shuffles and the groups.
       process: Number of this process.
       processes: Number of processes; divides `batch_size`.
@@ -71,146 +59,160 @@ def batches(
       DataError: If the batch is larger than the data, does not divide, or a row has too few
         negatives.
     """
-    source.check_negatives(group_size - 1)
-    steps = len(source) // batch_size
-    if not steps:
-        raise DataError(
-            f"batch_size is {batch_size} but {source} has {len(source)} examples; "
-            f"lower batch_size to {len(source)} or less"
-        )
+    for part in parts:
+        part.rules.check(part.source)
+    _check_sizes(parts, batch_size, one_source_batches, processes, blocks)
+    if sum(len(part.source) for part in parts) <= _SMALL:
+        for part in parts:
+            _remember(part, tokenize)
+    ladder = calibrate(
+        parts,
+        tokenize,
+        shape,
+        block=batch_size // (processes * blocks),
+        blocks=processes * blocks,
+        one_source_batches=one_source_batches,
+        seed=seed,
+    )
+    most_positives = max(part.source.most_positives for part in parts)
+    collate = functools.partial(
+        _collate,
+        tokenize=tokenize,
+        shape=shape,
+        group_size=max(part.rules.group_size for part in parts),
+        most_positives=most_positives if most_positives > 1 else 0,
+        blocks=blocks,
+        first=process * (batch_size // processes),
+        shard=batch_size // shards,
+        batch_size=batch_size,
+    )
+    groups = _groups(parts, batch_size, one_source_batches, seed, process, processes)
+    options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=2 * workers)
+    return groups.map(lambda own: ladder.climb(collate(own))).to_iter_dataset(options), ladder
+
+
+def steps_per_epoch(
+    parts: Sequence[Part], batch_size: int, *, one_source_batches: bool = True
+) -> int:
+    """Steps that see every example once, but for what does not fill a batch.
+
+    Args:
+      parts: What is trained on.
+      batch_size: Queries a step.
+      one_source_batches: Whether all queries of a step come from one part.
+
+    Returns:
+      The number.
+    """
+    sizes = [len(part.source) for part in parts]
+    if one_source_batches:
+        return sum(size // batch_size for size in sizes)
+    return sum(sizes) // batch_size
+
+
+def _check_sizes(parts, batch_size, one_source_batches, processes, blocks) -> None:
+    sizes = {repr(part.source): len(part.source) for part in parts}
+    if not one_source_batches:
+        sizes = {" and ".join(sizes): sum(sizes.values())}
+    for name, size in sizes.items():
+        if size < batch_size:
+            others = ", leave it out, or set one_source_batches=False" if len(sizes) > 1 else ""
+            raise DataError(
+                f"batch_size is {batch_size} but {name} has {size} examples; "
+                f"lower batch_size to {size} or less{others}"
+            )
     if batch_size % (processes * blocks):
         raise DataError(
             f"batch_size is {batch_size}, which does not divide among {processes} processes "
             f"with {blocks} devices each; make it a multiple of {processes * blocks}"
         )
-    if len(source) <= _SMALL:
-        _remember(source, tokenize, shape)
-    ladder = calibrate(
-        source,
-        tokenize,
-        shape,
-        block=batch_size // (processes * blocks),
-        group_size=group_size,
-        blocks=processes * blocks,
-        seed=seed,
+
+
+def _groups(parts, batch_size, one_source_batches, seed, process, processes):
+    """This process's part of every step's groups, as lists."""
+    own = batch_size // processes
+
+    def shuffled(part, number):
+        return grain.MapDataset.source(part.source).seed(seed + number).shuffle()
+
+    def drawn(data, part):
+        return data.random_map(functools.partial(draw_group, rules=part.rules))
+
+    weights = [part.weight for part in parts]
+    if one_source_batches or len(parts) == 1:
+        # An epoch is cut to whole global batches before it is divided among processes.
+        each = [
+            drawn(shuffled(part, n)[: len(part.source) // batch_size * batch_size], part)
+            .batch(own, batch_fn=list)
+            .repeat()[process::processes]
+            for n, part in enumerate(parts)
+        ]
+        return each[0] if len(parts) == 1 else grain.MapDataset.mix(each, weights)
+    mixed = grain.MapDataset.mix(
+        [drawn(shuffled(part, n), part).repeat() for n, part in enumerate(parts)], weights
     )
-    known = source.most_positives if source.most_positives > 1 else 0
-    collate = functools.partial(
-        _collate, tokenize=tokenize, shape=shape, known_positives=known, blocks=blocks
-    )
-    # An epoch is cut to whole global batches before it is divided among processes.
-    examples = grain.MapDataset.source(source).seed(seed).shuffle()[: steps * batch_size]
-    groups = examples.random_map(functools.partial(draw_group, group_size=group_size))
-    parts = groups.batch(batch_size // processes, batch_fn=list).repeat()[process::processes]
-    options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=2 * workers)
-    return parts.map(lambda part: ladder.climb(collate(part))).to_iter_dataset(options), ladder
+    return mixed.batch(own, batch_fn=list)[process::processes]
 
 
-def calibrate(
-    source: Source,
-    tokenize: Tokenizer,
-    shape: Shape,
-    *,
-    block: int,
-    group_size: int,
-    blocks: int,
-    seed: int,
-    sample: int = 1024,
-    trials: int = 16,
-) -> Ladder:
-    """Measures how many rows a block of texts fills, and so the shapes of a run's batches.
-
-    A pure function of its arguments: every process, and a resumed run, finds the same ladder.
-
-    Args:
-      source: Examples.
-      tokenize: Tokenizer.
-      shape: Lengths and rows.
-      block: Queries a block.
-      group_size: Documents a query.
-      blocks: Blocks of the global batch; the fullest of them counts.
-      seed: Decides the sample.
-      sample: Examples to tokenise.
-      trials: Blocks to pack.
-
-    Returns:
-      The ladder.
-    """
-    if shape.texts_per_row == 1:
-        return Ladder(float(block), 0.0, float(block * group_size), 0.0)
-    rng = np.random.default_rng(seed)
-    chosen = rng.choice(len(source), min(sample, len(source)), replace=False)
-    drawn = [draw_group(source[int(i)], rng, group_size=group_size) for i in chosen]
-    queries = tokenize([example.query for example, _ in drawn], shape.query_length)
-    documents = tokenize([text for _, group in drawn for text in group], shape.document_length)
-
-    def rows(texts, count, row_length):
-        texts = [texts[i] for i in rng.integers(len(texts), size=count)]
-        packed = pack(texts, row_length=row_length, texts_per_row=shape.texts_per_row)
-        return packed.ids.shape[0]
-
-    of_queries = [rows(queries, block, shape.query_length) for _ in range(trials)]
-    of_documents = [
-        rows(documents, block * group_size, shape.document_length) for _ in range(trials)
-    ]
-    # The fullest of n blocks is expected about sqrt(2 log n) deviations above the mean.
-    above = 1.0 + np.sqrt(2.0 * np.log(blocks))
-    return Ladder(
-        queries=float(np.mean(of_queries) + above * np.std(of_queries)),
-        queries_step=1.5 * float(np.std(of_queries)),
-        documents=float(np.mean(of_documents) + above * np.std(of_documents)),
-        documents_step=1.5 * float(np.std(of_documents)),
-    )
-
-
-def draw_group(
-    example: Example, rng: np.random.Generator, *, group_size: int
-) -> tuple[Example, list[str]]:
-    """Draws a positive, and `group_size - 1` negatives without replacement.
-
-    Args:
-      example: With at least so many negatives.
-      rng: Randomness of this example in this epoch.
-      group_size: Documents to draw.
-
-    Returns:
-      The example, and its documents, the positive first.
-    """
-    positive = example.positives[rng.integers(len(example.positives))]
-    chosen = rng.choice(len(example.negatives), group_size - 1, replace=False)
-    return example, [positive, *(example.negatives[i] for i in chosen)]
-
-
-def _remember(source: Source, tokenize: Tokenizer, shape: Shape) -> None:
+def _remember(part: Part, tokenize: Tokenizer) -> None:
     """Tokenises a small data set whole: its first epoch is then as fast as the others."""
+    source, rules = part.source, part.rules
     bar = tqdm(total=len(source), desc="tokenising", unit=" examples", leave=False, delay=2)
     with bar:
         for start in range(0, len(source), 1024):
             examples = [source[i] for i in range(start, min(start + 1024, len(source)))]
-            tokenize([example.query for example in examples], shape.query_length)
-            documents = (text for e in examples for text in (*e.positives, *e.negatives))
-            tokenize(list(documents), shape.document_length)
+            prompts = [rules.prompts(example) for example in examples]
+            pairs = list(zip(examples, prompts, strict=True))
+            tokenize([own.query + example.query for example, own in pairs], rules.query_length)
+            documents = [
+                own.document + text
+                for example, own in pairs
+                for text in (*example.positives, *example.negatives)
+            ]
+            tokenize(documents, rules.document_length)
             bar.update(len(examples))
 
 
-def _collate(drawn, *, tokenize, shape, known_positives, blocks) -> Batch:
-    examples, groups = zip(*drawn, strict=True)
-    queries = [example.query for example in examples]
-    documents = [text for group in groups for text in group]
-    known = np.zeros((len(examples), known_positives), np.int32)
-    if known_positives:
-        for row, example in zip(known, examples, strict=True):
-            row[: len(example.positives)] = [text_id(text) for text in example.positives]
+def _collate(
+    groups: Sequence[Group],
+    *,
+    tokenize: Tokenizer,
+    shape: Shape,
+    group_size: int,
+    most_positives: int,
+    blocks: int,
+    first: int,
+    shard: int,
+    batch_size: int,
+) -> Batch:
+    """Groups of one process; `first` is the place of the first of them in the global batch."""
+    queries, by_group = tokenize_groups(groups, tokenize)
+    nothing = np.empty(0, np.int32)
+    documents = [text for own in by_group for text in (*own, *[nothing] * (group_size - len(own)))]
+    known = np.zeros((len(groups), most_positives), np.int32)
+    document_ids = np.zeros((len(groups), group_size), np.int32)
+    scores = np.zeros((len(groups), group_size if groups[0].scores else 0), np.float32)
+    real = np.zeros((len(groups), group_size), bool)
+    for row, group in enumerate(groups):
+        size = len(group.documents)
+        real[row, :size] = True
+        document_ids[row, :size] = group.document_ids
+        scores[row, :size] = group.scores
+        known[row, : len(group.positive_ids)] = group.positive_ids[:most_positives]
+    numbers = first + np.arange(len(groups))
+    alone = np.array([not group.rules.in_batch for group in groups])
+    pools = np.where(alone, batch_size + numbers, numbers // shard).astype(np.int32)
 
-    def tokens(texts, length):
-        ids = tokenize(texts, length)
-        per_row = shape.texts_per_row
-        return pack(ids, row_length=length, texts_per_row=per_row, blocks=blocks)
+    def tokens(ids, length):
+        return pack(ids, row_length=length, texts_per_row=shape.texts_per_row, blocks=blocks)
 
     return Batch(
         queries=tokens(queries, shape.query_length),
         documents=tokens(documents, shape.document_length),
-        query_ids=np.array([text_id(text) for text in queries], np.int32),
-        document_ids=np.array([text_id(text) for text in documents], np.int32),
+        query_ids=np.array([group.query_id for group in groups], np.int32),
+        document_ids=document_ids.reshape(-1),
         known_positive_ids=known,
+        query_pools=pools,
+        document_pools=np.where(real, pools[:, None], -1).reshape(-1).astype(np.int32),
+        teacher_scores=scores,
     )

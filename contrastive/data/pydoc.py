@@ -117,6 +117,10 @@ class PydocSource:
                 f"group_size is {needed + 1} but pydoc has no hard negatives; set group_size=1"
             )
 
+    def check_scores(self) -> None:
+        """Refuses distillation: there is no teacher."""
+        raise DataError("distillation wants a teacher's scores and pydoc has none; leave it out")
+
 
 def _prepare() -> Pydoc:
     folder = cache_directory("tfds")

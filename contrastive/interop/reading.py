@@ -23,8 +23,10 @@ _POOLINGS: dict[str, Pooling] = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_lasttoken": "last_token",
+    "cls": "cls",
+    "mean": "mean",
+    "lasttoken": "last_token",
 }
-_MODES: dict[str, Pooling] = {"cls": "cls", "mean": "mean", "lasttoken": "last_token"}
 _STATIC_LENGTH = 512  # a bag of token vectors has no length of its own
 
 
@@ -115,17 +117,16 @@ def _pooling(folder: Path, modules: Mapping[str, str]) -> Pooling | None:
     config = read_json(path)
     mode = config.get("pooling_mode")  # newer folders name it, older ones have a switch for each
     named = [mode] if isinstance(mode, str) else list(mode or ())
-    on = [name for name, value in config.items() if name.startswith("pooling_mode_") and value]
-    found = [_POOLINGS[name] for name in on if name in _POOLINGS]
-    found += [_MODES[name] for name in named if name in _MODES and not on]
-    if len(found) != 1 or len(on or named) != 1:
+    switched = [name for name, on in config.items() if name.startswith("pooling_mode_") and on]
+    chosen = switched or named
+    if len(chosen) != 1 or chosen[0] not in _POOLINGS:
         raise FolderError(
-            f"{path} pools by {', '.join(on or named) or 'nothing'}; supported is one of "
-            f"{', '.join(_MODES)}"
+            f"{path} pools by {', '.join(chosen) or 'nothing'}; supported is one of "
+            f"{', '.join(_POOLINGS)}"
         )
     if config.get("include_prompt") is False and any(_prompts(folder)):
         raise FolderError(f"{path}: include_prompt is false, which is not supported with prompts")
-    return found[0]
+    return _POOLINGS[chosen[0]]
 
 
 def _prompts(folder: Path) -> tuple[str, str]:

@@ -23,6 +23,8 @@ def info_nce(
     query_ids: Int[Array, " B"] | None = None,
     document_ids: Int[Array, " N"] | None = None,
     known_positive_ids: Int[Array, "B K"] | None = None,
+    query_pools: Int[Array, " B"] | None = None,
+    document_pools: Int[Array, " N"] | None = None,
     tile: int | None = None,
     axis_name: Axis = None,
 ) -> Float[Array, " B"]:
@@ -49,6 +51,9 @@ def info_nce(
       query_ids: Text ids [B]; 0 is equal to nothing. None switches the rule off.
       document_ids: Text ids [N]; 0 is equal to nothing. None switches the rules off.
       known_positive_ids: Text ids [B, K] of documents known to answer the query, padded with 0.
+      query_pools: Pool of each query [B], not negative. A query sees the documents of its own pool
+        and no others. None is one pool.
+      document_pools: Pool of each document [N]; -1 is none, a place that a smaller group leaves.
       tile: Rows and columns a tile of the partition; None chooses.
       axis_name: Mapped axis or axes (`shard_map`, `pmap`) whose documents are negatives too.
 
@@ -63,13 +68,26 @@ def info_nce(
     """
     check_temperature(temperature)
     _check_shapes(queries, documents, group_size, in_batch)
-    _check_ids(queries, documents, temperature, query_ids, document_ids, known_positive_ids)
+    of_queries = {
+        "query_ids": query_ids,
+        "known_positive_ids": known_positive_ids,
+        "query_pools": query_pools,
+        "temperature": temperature if jnp.ndim(temperature) else None,
+    }
+    _check_lengths(
+        of_queries,
+        {"document_ids": document_ids, "document_pools": document_pools},
+        queries.shape[0],
+        documents.shape[0],
+    )
     rows, columns = masks.describe(
         queries.shape[0],
         group_size=group_size,
         query_ids=query_ids,
         document_ids=document_ids,
         known_positive_ids=known_positive_ids,
+        query_pools=query_pools,
+        document_pools=document_pools,
         axis_name=axis_name,
     )
     partition = functools.partial(log_partition, keep=masks.is_negative, tile=tile)
@@ -127,16 +145,17 @@ def _check_shapes(queries, documents, group_size, in_batch):
         )
 
 
-def _check_ids(queries, documents, temperature, query_ids, document_ids, known_positive_ids):
-    for name, array, owner, owned in (
-        ("query_ids", query_ids, "queries", queries),
-        ("document_ids", document_ids, "documents", documents),
-        ("known_positive_ids", known_positive_ids, "queries", queries),
-        ("temperature", temperature if jnp.ndim(temperature) else None, "queries", queries),
+def _check_lengths(of_queries, of_documents, queries, documents):
+    for arrays, count, owners in (
+        (of_queries, queries, "queries"),
+        (of_documents, documents, "documents"),
     ):
-        if array is not None and jnp.shape(array)[0] != owned.shape[0]:
-            raise ValueError(
-                f"{name} has {jnp.shape(array)[0]} rows for {owned.shape[0]} {owner}; give one each"
-            )
-    if known_positive_ids is not None and document_ids is None:
+        for name, array in arrays.items():
+            if array is not None and jnp.shape(array)[0] != count:
+                raise ValueError(
+                    f"{name} has {jnp.shape(array)[0]} rows for {count} {owners}; give one each"
+                )
+    if of_queries["known_positive_ids"] is not None and of_documents["document_ids"] is None:
         raise ValueError("known_positive_ids are compared with document_ids; give those too")
+    if (of_queries["query_pools"] is None) != (of_documents["document_pools"] is None):
+        raise ValueError("query_pools are compared with document_pools; give both or neither")

@@ -15,7 +15,7 @@ class Rows(NamedTuple):
     """What a mask may know of a query. Optional fields are left out of the rule when None."""
 
     positive: Int[Array, " B"]
-    group: Int[Array, " B"] | None
+    pool: Int[Array, " B"] | None
     positive_ids: Int[Array, " B"] | None
     known_positive_ids: Int[Array, "B K"] | None
     query_ids: Int[Array, " B"] | None
@@ -25,7 +25,7 @@ class Columns(NamedTuple):
     """What a mask may know of a document."""
 
     index: Int[Array, " N"]
-    group: Int[Array, " N"] | None
+    pool: Int[Array, " N"] | None
     document_ids: Int[Array, " N"] | None
     query_ids: Int[Array, " N"] | None
 
@@ -38,6 +38,8 @@ def describe(
     query_ids: Int[Array, " B"] | None = None,
     document_ids: Int[Array, " N"] | None = None,
     known_positive_ids: Int[Array, "B K"] | None = None,
+    query_pools: Int[Array, " B"] | None = None,
+    document_pools: Int[Array, " N"] | None = None,
     axis_name: Axis = None,
 ) -> tuple[Rows, Columns]:
     """The small vectors from which `is_negative` decides about any pair.
@@ -45,10 +47,14 @@ def describe(
     Args:
       batch: Number of queries on this device, B.
       group_size: Documents a query, G; N = B * G, query-major, the positive first.
-      in_batch: Whether other queries' documents may be negatives.
+      in_batch: Whether other queries' documents may be negatives. False puts every query into a
+        pool of its own.
       query_ids: Text ids [B]; 0 is equal to nothing.
       document_ids: Text ids [N]; 0 is equal to nothing.
       known_positive_ids: Ids [B, K] of every document known to answer the query, padded with 0.
+      query_pools: Pool of each query [B], not negative. A query sees the documents of its own pool
+        and no others. None is one pool.
+      document_pools: Pool of each document [N]; -1 is none, a place without a document.
       axis_name: Mapped axis or axes; documents are numbered across its devices.
 
     Returns:
@@ -57,9 +63,12 @@ def describe(
     first = 0 if axis_name is None else lax.axis_index(axis_name) * batch
     query = first + jnp.arange(batch)
     index = first * group_size + jnp.arange(batch * group_size)
+    if not in_batch:
+        real = True if document_pools is None else document_pools >= 0
+        query_pools, document_pools = query, jnp.where(real, index // group_size, -1)
     rows = Rows(
         positive=query * group_size,
-        group=None if in_batch else query,
+        pool=query_pools,
         positive_ids=None if document_ids is None else document_ids[::group_size],
         known_positive_ids=None if document_ids is None else known_positive_ids,
         query_ids=query_ids,
@@ -70,7 +79,7 @@ def describe(
         of_query = jnp.where(index % group_size == 0, jnp.repeat(query_ids, group_size), 0)
     columns = Columns(
         index=index,
-        group=None if in_batch else index // group_size,
+        pool=document_pools,
         document_ids=document_ids,
         query_ids=of_query,
     )
@@ -104,9 +113,9 @@ def is_negative(rows: Rows, columns: Columns) -> Bool[Array, "b n"]:
 def is_candidate(rows: Rows, columns: Columns) -> Bool[Array, "b n"]:
     """Whether a document may be a negative at all: `is_negative` before looking at texts."""
     other = rows.positive[:, None] != columns.index[None, :]
-    if rows.group is None or columns.group is None:
+    if rows.pool is None or columns.pool is None:
         return other
-    return other & (rows.group[:, None] == columns.group[None, :])
+    return other & (rows.pool[:, None] == columns.pool[None, :])
 
 
 def _same(a: Int[Array, " b"], b: Int[Array, " n"] | None) -> Bool[Array, "b n"]:

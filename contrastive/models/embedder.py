@@ -22,14 +22,14 @@ class Embedder:
       module: Flax encoder, tokens to token vectors [R, T, D].
       pooling: How token vectors become a text's.
       normalize: Whether embeddings have unit length.
-      chunk_rows: Rows a block that are encoded at a time while training; None is all of them. The
-        memory that training takes is that of a chunk; loss and gradient stay as they are.
+      chunk_tokens: Tokens a block that are encoded at a time, in whole rows; None is all of them.
+        The memory that training takes is that of a chunk; loss and gradient stay as they are.
     """
 
     module: Any
     pooling: Pooling
     normalize: bool
-    chunk_rows: int | None = None
+    chunk_tokens: int | None = None
 
     def init(self, key: PRNGKeyArray) -> Params:
         """First parameters, float32."""
@@ -53,7 +53,7 @@ class Embedder:
             hidden = self.module.apply({"params": params}, rows, seed=seed)
             return pool(hidden, rows, self.pooling)
 
-        places = encode(tokens) if self.chunk_rows is None else self._in_chunks(encode, tokens)
+        places = encode(tokens) if self.chunk_tokens is None else self._in_chunks(encode, tokens)
         embeddings = gather_texts(places, tokens)
         return normalize(embeddings) if self.normalize else embeddings
 
@@ -63,9 +63,9 @@ class Embedder:
         Gao et al., 2021, arXiv:2101.06983. Every chunk takes its rows from all blocks, so that no
         device waits for another.
         """
-        assert self.chunk_rows is not None
-        blocks, (rows, _) = tokens.blocks, tokens.ids.shape
-        height = min(self.chunk_rows, rows // blocks)
+        assert self.chunk_tokens is not None
+        blocks, (rows, length) = tokens.blocks, tokens.ids.shape
+        height = min(max(self.chunk_tokens // length, 1), rows // blocks)
         count = -(-rows // blocks // height)
 
         def cut(x):

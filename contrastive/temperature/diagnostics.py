@@ -63,6 +63,8 @@ def diagnose(
     query_ids: Int[Array, " B"] | None = None,
     document_ids: Int[Array, " N"] | None = None,
     known_positive_ids: Int[Array, "B K"] | None = None,
+    query_pools: Int[Array, " B"] | None = None,
+    document_pools: Int[Array, " N"] | None = None,
     tile: int | None = None,
     axis_name: Axis = None,
 ) -> Diagnostics:
@@ -77,6 +79,8 @@ def diagnose(
       query_ids: As in `info_nce`.
       document_ids: As in `info_nce`.
       known_positive_ids: As in `info_nce`.
+      query_pools: As in `info_nce`.
+      document_pools: As in `info_nce`.
       tile: As in `info_nce`.
       axis_name: As in `info_nce`.
 
@@ -95,6 +99,8 @@ def diagnose(
         query_ids=query_ids,
         document_ids=document_ids,
         known_positive_ids=known_positive_ids,
+        query_pools=query_pools,
+        document_pools=document_pools,
         axis_name=axis_name,
     )
     keys, columns = gather((documents, columns), axis_name)
@@ -112,11 +118,11 @@ def diagnose(
         tile=tile or DEFAULT_TILE,
     )
     positives = documents[::group_size]
-    others = (keys.shape[0] if in_batch else group_size) - 1
+    others = _others(rows, columns, keys.shape[0])
     return Diagnostics(
         alignment=jnp.sum((queries - positives).astype(jnp.float32) ** 2, axis=-1),
         uniformity=_uniformity(queries, tile, axis_name),
-        masked_share=(others - seen.count) / max(others, 1),
+        masked_share=(others - seen.count) / jnp.maximum(others, 1),
         **_softmax(seen, paired_dot(queries, positives), inverse),
     )
 
@@ -166,6 +172,13 @@ def _add(inverse, state, similarities, kept, row):
         count=state.count + kept.sum(axis=1),
         largest=jnp.maximum(state.largest, jnp.where(kept, jnp.abs(similarities), 0).max(axis=1)),
     )
+
+
+def _others(rows, columns, documents):
+    """How many documents of its pool each query has besides its positive."""
+    if rows.pool is None:
+        return jnp.full(rows.positive.shape, documents - 1)
+    return (rows.pool[:, None] == columns.pool[None, :]).sum(axis=1) - 1
 
 
 def _softmax(seen: _Fold, positive, inverse):

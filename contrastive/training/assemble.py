@@ -9,10 +9,13 @@ import jax
 from jax.sharding import Mesh
 
 from contrastive import config
+from contrastive.data.calibration import Part
+from contrastive.data.concatenated import Concatenated
 from contrastive.data.example import Source
-from contrastive.data.opening import open_source, shape_of
+from contrastive.data.opening import make_parts, open_source, open_sources, shape_of
 from contrastive.data.pipeline import batches
 from contrastive.data.tokenization import Tokenizer
+from contrastive.errors import ConfigError
 from contrastive.evaluation.encoder import Encoder
 from contrastive.evaluation.task import Retrieval, from_examples
 from contrastive.interop.model import Model
@@ -21,8 +24,9 @@ from contrastive.models.embedder import Embedder, shapes_of
 from contrastive.temperature.policies import Fixed, Learned, Policy
 from contrastive.training.feed import Feed
 from contrastive.training.mesh import make_mesh, state_sharding
+from contrastive.training.objective import Distillation, Objective
 from contrastive.training.optimizer import make_optimizer
-from contrastive.training.step import Objective, Step, TrainState, init_state, make_train_step
+from contrastive.training.step import Step, TrainState, init_state, make_train_step
 from contrastive.types import Params
 
 
@@ -69,21 +73,29 @@ def assemble(experiment: config.Experiment, mesh: Mesh | None = None) -> Parts:
     """
     mesh = make_mesh(experiment.fsdp) if mesh is None else mesh
     data = experiment.data
-    source = open_source(data.train)
+    source = Concatenated(open_sources(data.train))
     held_out = {
         name: open_source(where)
         for name, where in (("validation", data.validation), ("test", data.test))
         if where is not None
     }
-    source.check_negatives(data.group_size - 1)
     start = open_model(experiment, source)
     model = start.model
+    parts = make_parts(
+        data,
+        source.sources,
+        query_prompt=model.query_prompt,
+        document_prompt=model.document_prompt,
+        teacher=experiment.loss.distill is not None,
+    )
     tokenizer = Tokenizer(model.tokenizer, special_tokens=not model.is_static, names=model.names)
     assert model.pooling is not None
-    embedder = Embedder(model.module, model.pooling, experiment.normalize)
-    init, like, train_step = _training(experiment, start, embedder, mesh)
+    embedder = Embedder(model.module, model.pooling, experiment.normalize, experiment.chunk_tokens)
+    group_size = max(part.rules.group_size for part in parts)
+    objective = make_objective(experiment, group_size, model.module.width)
+    init, like, train_step = _training(experiment, start, embedder, objective, mesh)
     return Parts(
-        feed=_feed(experiment, source, tokenizer, mesh),
+        feed=_feed(experiment, parts, tokenizer, mesh),
         inputs={
             "data.train": source.fingerprint,
             **{f"data.{name}": where.fingerprint for name, where in held_out.items()},
@@ -112,16 +124,13 @@ def _task(source: Source | None, name: str) -> Retrieval | None:
 
 
 def _training(
-    experiment: config.Experiment, start: Start, embedder: Embedder, mesh: Mesh
+    experiment: config.Experiment,
+    start: Start,
+    embedder: Embedder,
+    objective: Objective,
+    mesh: Mesh,
 ) -> tuple[Callable[[], TrainState], TrainState, Step]:
     optimizer = make_optimizer(experiment.optimizer, experiment.steps)
-    objective = Objective(
-        policy=make_policy(experiment.loss),
-        group_size=experiment.data.group_size,
-        in_batch=experiment.loss.in_batch,
-        mask_false_negatives=experiment.loss.mask_false_negatives,
-        tile=experiment.loss.tile,
-    )
 
     def init(encoder: Params):
         return init_state(encoder, objective, optimizer, experiment.seed)
@@ -137,20 +146,56 @@ def _training(
     return lambda: begin(start.init(experiment.seed)), like, compiled
 
 
-def _feed(experiment, source, tokenizer, mesh) -> Feed:
-    parts, ladder = batches(
-        source,
+def _feed(
+    experiment: config.Experiment, parts: list[Part], tokenizer: Tokenizer, mesh: Mesh
+) -> Feed:
+    train = experiment.data.train
+    own, ladder = batches(
+        parts,
         tokenizer,
-        shape_of(experiment.data),
+        shape_of(parts, experiment.data.texts_per_row),
         batch_size=experiment.batch_size,
-        group_size=experiment.data.group_size,
+        one_source_batches=not isinstance(train, config.Mixture) or train.one_source_batches,
+        shards=experiment.loss.shards,
         seed=experiment.seed,
         process=jax.process_index(),
         processes=jax.process_count(),
         blocks=mesh.size // jax.process_count(),
         workers=experiment.data.workers,
     )
-    return Feed(parts, ladder, mesh)
+    return Feed(own, ladder, mesh)
+
+
+def make_objective(experiment: config.Experiment, group_size: int, width: int) -> Objective:
+    """The objective a config describes.
+
+    Args:
+      experiment: The config.
+      group_size: Most documents a query, of any source.
+      width: Of the embeddings.
+
+    Returns:
+      The objective.
+
+    Raises:
+      ConfigError: For Matryoshka widths that the embeddings do not have.
+    """
+    loss, teacher = experiment.loss, experiment.loss.distill
+    wide = [d for d in loss.widths if d > width]
+    if wide:
+        raise ConfigError(f"loss.widths are {wide}, but embeddings have width {width}")
+    return Objective(
+        policy=make_policy(loss),
+        group_size=group_size,
+        in_batch=loss.in_batch,
+        mask_false_negatives=loss.mask_false_negatives,
+        tile=loss.tile,
+        distillation=Distillation(teacher.kind, teacher.temperature, teacher.weight)
+        if teacher
+        else None,
+        widths=loss.widths,
+        renormalize=experiment.normalize,
+    )
 
 
 def make_policy(loss: config.Loss) -> Policy:

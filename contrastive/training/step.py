@@ -13,11 +13,11 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from contrastive.losses.infonce import info_nce
 from contrastive.models.embedder import Embedder
-from contrastive.temperature.diagnostics import diagnose, summarize
+from contrastive.temperature.diagnostics import summarize
 from contrastive.temperature.policies import Policy
 from contrastive.training.mesh import BATCH_AXES
+from contrastive.training.objective import Objective
 from contrastive.types import Batch, Params
 
 Metrics: TypeAlias = dict[str, Float[Array, ""]]
@@ -44,25 +44,6 @@ class TrainState:
     seed: Int[Array, ""]
     params: Params
     opt_state: PyTree
-
-
-@dataclasses.dataclass(frozen=True)
-class Objective:
-    """What the embeddings of a batch are scored by.
-
-    Attributes:
-      policy: Who sets the temperature.
-      group_size: Documents a query.
-      in_batch: Whether other queries' documents are negatives.
-      mask_false_negatives: Whether text ids are used.
-      tile: Rows and columns a tile.
-    """
-
-    policy: Policy
-    group_size: int = 1
-    in_batch: bool = True
-    mask_false_negatives: bool = True
-    tile: int | None = None
 
 
 def init_state(
@@ -112,14 +93,13 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch, diagnosing: Bool[Array, ""]):
         rng = jax.random.fold_in(jax.random.key(state.seed), state.step)
         seeds = jax.random.bits(rng, (2,), jnp.uint32)
+        columns = objective.columns(batch)
 
         def mean_loss(params):
             queries = embedder.embed(params["encoder"], batch.queries, seeds[0])
             documents = embedder.embed(params["encoder"], batch.documents, seeds[1])
             temperature = objective.policy.temperature(params["temperature"], state.step)
-            losses = _mapped(info_nce, objective, mesh)(
-                queries, documents, temperature, _ids(objective, batch)
-            )
+            losses = _mapped(objective.losses, mesh)(queries, documents, temperature, columns)
             return losses.mean(), (queries, documents, temperature)
 
         gradient = jax.value_and_grad(mean_loss, has_aux=True)
@@ -140,7 +120,7 @@ def make_train_step(
             queries,
             documents,
             temperature,
-            _ids(objective, batch),
+            columns,
         )
         metrics = {
             "loss": loss,
@@ -163,32 +143,16 @@ def _updated(params: Params, updates: PyTree, policy: Policy) -> Params:
     return {**updated, "temperature": policy.project(updated["temperature"])}
 
 
-def _ids(objective: Objective, batch: Batch) -> dict[str, Array]:
-    if not objective.mask_false_negatives:
-        return {}
-    names = ("query_ids", "document_ids", "known_positive_ids")
-    return {name: jnp.asarray(getattr(batch, name)) for name in names}
-
-
-def _mapped(function: Callable[..., PyTree], objective: Objective, mesh: Mesh):
+def _mapped(function: Callable[..., PyTree], mesh: Mesh) -> Callable[..., PyTree]:
     """Maps a loss, or what describes it, over the mesh, divided by query."""
-
-    def of_part(queries, documents, temperature, ids):
-        return function(
-            queries,
-            documents,
-            temperature=temperature,
-            group_size=objective.group_size,
-            in_batch=objective.in_batch,
-            tile=objective.tile,
-            axis_name=BATCH_AXES,
-            **ids,
-        )
-
     rows = PartitionSpec(BATCH_AXES)
-    in_specs = (rows, rows, PartitionSpec(), rows)
-    return jax.shard_map(of_part, mesh=mesh, in_specs=in_specs, out_specs=rows)
+    return jax.shard_map(
+        functools.partial(function, axis_name=BATCH_AXES),
+        mesh=mesh,
+        in_specs=(rows, rows, PartitionSpec(), rows),
+        out_specs=rows,
+    )
 
 
-def _describe(objective, mesh, *embeddings) -> Metrics:
-    return summarize(_mapped(diagnose, objective, mesh)(*embeddings))
+def _describe(objective: Objective, mesh: Mesh, *embeddings) -> Metrics:
+    return summarize(_mapped(objective.describe, mesh)(*embeddings))

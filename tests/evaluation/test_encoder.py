@@ -8,7 +8,8 @@ from contrastive.data.tokenization import Tokenizer, train_wordpiece
 from contrastive.evaluation.encoder import Encoder
 from contrastive.evaluation.retrieval import evaluate
 from contrastive.evaluation.task import Retrieval
-from contrastive.models.embedder import build
+from contrastive.models.embedder import Embedder
+from contrastive.models.scratch import from_scratch
 from contrastive.training.mesh import make_mesh
 from contrastive.types import Tokens
 
@@ -26,7 +27,7 @@ def encoder(model, devices, fsdp=1, **options):
     """An encoder and parameters on a mesh."""
     tokenizer = train_wordpiece(sentences(200, 9), vocab_size=120)
     tokenize = Tokenizer(tokenizer, special_tokens=isinstance(model, config.Transformer))
-    embedder = build(model, vocab_size=tokenize.vocab_size, pooling="mean", normalize=True)
+    embedder = Embedder(from_scratch(model, tokenize.vocab_size).module, "mean", True)
     mesh = make_mesh(fsdp, jax.devices()[:devices])
     params = embedder.init(jax.random.key(0))
     rng = np.random.default_rng(0)
@@ -44,7 +45,7 @@ def one_by_one(encoder, params, texts, length):
         ids[number, : len(found)], segments[number, : len(found)] = found, 1
     positions = np.tile(np.arange(length, dtype=np.int32), (len(texts), 1)) * segments
     slots = np.arange(len(texts), dtype=np.int32)
-    tokens = Tokens(ids, segments, positions, slots, texts_per_row=1, blocks=1)
+    tokens = Tokens(ids, segments, positions, np.zeros((len(texts), 1), np.int32), slots, blocks=1)
     return np.asarray(jax.jit(encoder.embedder.embed)(jax.device_get(params), tokens))
 
 

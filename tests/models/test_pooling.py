@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contrastive.models.pooling import pool
+from contrastive.models.pooling import gather_texts, pool
 from contrastive.types import Tokens
 
 # Two blocks of two rows, at most three texts a row, laid out by hand. The texts in order are
@@ -31,7 +31,8 @@ TEXTS = [
 def tokens():
     segments, positions = np.array(SEGMENTS, np.int32), np.array(POSITIONS, np.int32)
     ids = np.where(segments > 0, 7, 0).astype(np.int32)
-    return Tokens(ids, segments, positions, np.array(SLOTS, np.int32), texts_per_row=3, blocks=2)
+    three_a_row = np.zeros((4, 3), np.int32)
+    return Tokens(ids, segments, positions, three_a_row, np.array(SLOTS, np.int32), blocks=2)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last_token"])
@@ -47,6 +48,6 @@ def test_a_text_is_pooled_from_its_own_tokens(pooling, dtype):
                 truth[number] = sum(vectors) / len(vectors)
             else:
                 truth[number] = vectors[0 if pooling == "cls" else -1]
-    found = pool(hidden, tokens(), pooling)
+    found = gather_texts(pool(hidden, tokens(), pooling), tokens())
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(np.asarray(found), truth, rtol=1e-6, atol=1e-6)

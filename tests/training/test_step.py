@@ -10,7 +10,8 @@ import pytest
 
 from contrastive import config
 from contrastive.data.packing import pack
-from contrastive.models.embedder import build
+from contrastive.models.embedder import Embedder
+from contrastive.models.scratch import from_scratch
 from contrastive.temperature import Fixed, Learned
 from contrastive.training.mesh import batch_sharding, make_mesh, state_sharding
 from contrastive.training.optimizer import make_optimizer, make_schedule
@@ -40,16 +41,20 @@ def batch(blocks=1, texts_per_row=4):
     )
 
 
-def embedder(width=16):
-    model = config.Transformer(width=width, depth=2, heads=2, mlp_width=24)
-    return build(model, vocab_size=V, pooling="mean", normalize=True)
+def embedder(model=None):
+    model = model or config.Transformer(width=16, depth=2, heads=2, mlp_width=24)
+    return Embedder(from_scratch(model, V).module, "mean", True)
 
 
-def one_step(mesh, *, texts_per_row=4, width=16, policy=None, tile=None, model=None):
-    made = model or embedder(width)
+def first_state(made, objective, optimizer, seed):
+    return init_state(made.init(jax.random.key(seed)), objective, optimizer, seed)
+
+
+def one_step(mesh, *, texts_per_row=4, policy=None, tile=None, model=None):
+    made = embedder(model)
     optimizer = make_optimizer(OPTIMIZER, steps=10)
     objective = Objective(policy or Learned(initial=0.05), group_size=G, tile=tile)
-    state = init_state(made, objective, optimizer, seed=3)
+    state = first_state(made, objective, optimizer, seed=3)
     state = jax.device_put(state, state_sharding(mesh, state))
     rows = batch_sharding(mesh)
     placed = jax.tree.map(lambda x: jax.device_put(x, rows), batch(mesh.size, texts_per_row))
@@ -98,7 +103,7 @@ def test_large_parameters_are_cut_by_fsdp():
 
 
 def test_equals_a_dense_loss_and_optax_by_hand():
-    model = build(config.Static(width=8), vocab_size=V, pooling="mean", normalize=True)
+    model = config.Static(width=8)
     mesh = make_mesh(devices=jax.devices()[:4])
     state, metrics = one_step(mesh, model=model, policy=Fixed(0.1))
 
@@ -110,7 +115,7 @@ def test_equals_a_dense_loss_and_optax_by_hand():
         logits = embed(QUERIES) @ embed(DOCUMENTS).T / 0.1
         return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.arange(B) * G).mean()
 
-    table = model.init(jax.random.key(3))["embedding"]
+    table = embedder(model).init(jax.random.key(3))["embedding"]
     loss, gradient = jax.value_and_grad(dense_loss)(table)
     assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
     norm = jnp.linalg.norm(gradient)
@@ -125,7 +130,7 @@ def test_decay_touches_matrices_only():
     # No gradient reaches an encoder whose update is all decay: the loss is masked to nothing.
     made = embedder()
     optimizer = make_optimizer(OPTIMIZER, steps=10)
-    state = init_state(made, Objective(Learned()), optimizer, seed=0)
+    state = first_state(made, Objective(Learned()), optimizer, seed=0)
     nothing = jax.tree.map(jnp.zeros_like, state.params)
     updates, _ = optimizer.update(nothing, state.opt_state, state.params)
     moved = jax.tree.map(lambda u: bool(np.any(np.asarray(u) != 0)), updates)
@@ -164,7 +169,7 @@ def test_an_update_that_is_not_finite_is_not_applied():
     optimizer = make_optimizer(OPTIMIZER, steps=10)
     mesh = make_mesh(devices=jax.devices()[:1])
     objective = Objective(Fixed(0.05), group_size=G)
-    state = init_state(made, objective, optimizer, seed=0)
+    state = first_state(made, objective, optimizer, seed=0)
     broken = dataclasses.replace(
         state,
         params={
@@ -185,7 +190,7 @@ def test_diagnostics_are_left_out_unless_asked_for(reference):
     assert np.isfinite(float(reference[1]["entropy"]))
     made, optimizer = embedder(), make_optimizer(OPTIMIZER, steps=10)
     objective = Objective(Learned(initial=0.05), group_size=G)
-    state = init_state(made, objective, optimizer, seed=3)
+    state = first_state(made, objective, optimizer, seed=3)
     mesh = make_mesh(devices=jax.devices()[:1])
     step = jax.jit(make_train_step(made, objective, optimizer, mesh))
     _, metrics = step(state, batch(), np.bool_(False))

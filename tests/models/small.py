@@ -1,0 +1,67 @@
+"""Tiny encoders of both families, made of the config.json a checkpoint would have."""
+
+import jax
+import numpy as np
+
+from contrastive.data.packing import pack
+from contrastive.models.embedder import Embedder, init_params
+from contrastive.models.families import family_of
+from contrastive.models.family import Compute
+from contrastive.types import Tokens
+
+VOCABULARY, WIDTH = 40, 8
+_SHARED = {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "num_attention_heads": 2}
+CONFIGS = {
+    "bert": {
+        "model_type": "bert",
+        **_SHARED,
+        "num_hidden_layers": 2,
+        "intermediate_size": 12,
+        "max_position_embeddings": 16,
+        "hidden_dropout_prob": 0.2,
+        "attention_probs_dropout_prob": 0.3,
+    },
+    "modernbert": {
+        "model_type": "modernbert",
+        **_SHARED,
+        "num_hidden_layers": 2,
+        "intermediate_size": 12,
+        "max_position_embeddings": 16,
+        "local_attention": 4,  # two tokens to either side, in the second layer
+        "global_attn_every_n_layers": 2,
+        "embedding_dropout": 0.2,
+        "attention_dropout": 0.3,
+        "mlp_dropout": 0.2,
+    },
+}
+
+
+def module(kind, **compute):
+    return family_of(CONFIGS[kind]).build(CONFIGS[kind], Compute(**compute))
+
+
+def embedder(kind, *, chunk_rows=None, pooling="mean", **compute):
+    return Embedder(module(kind, **compute), pooling, True, chunk_rows)
+
+
+def parameters(kind):
+    """Far larger than first parameters are, so that every layer and token has a say."""
+    rng = np.random.default_rng(0)
+    first = init_params(module(kind), jax.random.key(0))
+    return jax.tree.map(lambda x: x + 0.4 * rng.normal(size=x.shape).astype(np.float32), first)
+
+
+def texts(lengths, seed=1):
+    """Texts of given lengths."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(1, VOCABULARY, length).astype(np.int32) for length in lengths]
+
+
+def one_a_row(texts, row_length):
+    """Every text in a row of its own, equal texts too."""
+    each = [pack([text], row_length=row_length) for text in texts]
+    by_row = (
+        np.concatenate([getattr(tokens, name) for tokens in each])
+        for name in ("ids", "segments", "positions", "text_ids")
+    )
+    return Tokens(*by_row, np.arange(len(texts), dtype=np.int32), blocks=1)
