@@ -22,6 +22,8 @@ measurable thing.
 contrastive train experiments/quickstart.py --workdir runs/quickstart
 
 contrastive search runs/quickstart "parse a date from a string"
+
+contrastive finetune --model_name_or_path MODEL --train_data train.jsonl --output_dir out
 """
 
 
@@ -38,9 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rest = given[1:]
             rest.remove(files[0])
             _train(files[0], rest)
+        elif given[:1] == ["finetune"]:
+            from contrastive.finetune.command import finetune as command
+
+            command(given[1:])
         else:
             commands: dict[str, Callable[..., None]] = {
                 "train": train,
+                "finetune": finetune,
                 "evaluate": evaluate,
                 "encode": encode,
                 "search": search,
@@ -167,6 +174,10 @@ def load_experiments(file: Path) -> dict[str, Experiment]:
     if "default" not in settings:
         raise ConfigError(f"{file} defines no Experiment called `default`; it has {list(settings)}")
     return settings
+
+
+def finetune() -> None:
+    """Fine-tune a checkpoint with the flags of FlagEmbedding: contrastive finetune --help."""
 
 
 def evaluate(

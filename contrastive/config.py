@@ -40,8 +40,8 @@ class Jsonl(Config):
     """Rows of {"query": str, "pos": [str], "neg": [str]}, plain or .gz."""
 
     kind: Annotated[Literal["jsonl"], Suppress] = "jsonl"
-    path: str
-    """A file, or a folder whose .jsonl and .json files are one source."""
+    path: str | tuple[str, ...]
+    """A file, a folder whose .jsonl and .json files are one source, or several files."""
     limit: PositiveInt | None = None
     """Most rows of each file; which ones is always the same."""
 
@@ -268,6 +268,8 @@ class Optimizer(Config):
     """Keeps the update finite."""
     max_grad_norm: PositiveFloat | None = 1.0
     """Global norm gradients are clipped to."""
+    frozen: tuple[str, ...] = ()
+    """Parameters with one of these words in their path stay as they are."""
 
 
 class Experiment(Config):
@@ -301,8 +303,8 @@ class Experiment(Config):
     """Steps between evaluations on data.validation; None evaluates at the end alone."""
     save_steps: PositiveInt | None = None
     """Steps between checkpoints; None saves at the end and when interrupted."""
-    keep_checkpoints: PositiveInt = 2
-    """Latest checkpoints that are kept."""
+    keep_checkpoints: PositiveInt | None = 2
+    """Latest checkpoints that are kept; None is all."""
     metric: Literal["nDCG@10", "MRR@10", "Recall@10", "Recall@100", "MAP"] = "nDCG@10"
     """What chooses the best checkpoint."""
     patience: PositiveInt | None = None

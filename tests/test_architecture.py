@@ -15,9 +15,10 @@ FLOORS = {
     "interop": 4,
     "evaluation": 5,
     "training": 6,
-    "cli": 7,
-    "__main__": 8,
-    "__init__": 8,
+    "finetune": 7,
+    "cli": 8,
+    "__main__": 9,
+    "__init__": 9,
 }
 
 

@@ -33,10 +33,14 @@ def open_source(source: config.Pydoc | config.Jsonl) -> Source:
       DataError: With file and line, for bad rows.
     """
     if isinstance(source, config.Jsonl):
-        path = Path(source.path)
-        if not path.is_dir():
-            return Jsonl(path, source.limit)
-        return Concatenated([Jsonl(file, source.limit) for file in row_files(path)])
+        paths = (source.path,) if isinstance(source.path, str) else source.path
+        files = [
+            file
+            for path in map(Path, paths)
+            for file in (row_files(path) if path.is_dir() else [path])
+        ]
+        opened = [Jsonl(file, source.limit) for file in files]
+        return opened[0] if len(opened) == 1 else Concatenated(opened)
     from contrastive.data.pydoc import PydocSource  # imports TFDS
 
     return PydocSource(source.split)

@@ -42,10 +42,10 @@ class Checkpoints:
 
     Args:
       folder: `latest/` and `best/` are made in it.
-      keep: Latest checkpoints that are kept.
+      keep: Latest checkpoints that are kept; None is all.
     """
 
-    def __init__(self, folder: Path, keep: int):
+    def __init__(self, folder: Path, keep: int | None):
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every save at length
         self._latest = _manager(folder / "latest", keep)
         # Two: if the run ends before `latest` knows of the newer, the older is still the best.
@@ -172,7 +172,7 @@ class Checkpoints:
         )
 
 
-def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
+def _manager(folder: Path, keep: int | None) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
     return ocp.CheckpointManager(folder.absolute(), options=options)
 

@@ -35,6 +35,7 @@ def finish(
     progress: Progress,
     log: Log,
     workdir: Path,
+    model_folder: Path,
 ) -> Results:
     """Exports the model, evaluates it beside BM25 and writes results.json.
 
@@ -45,6 +46,7 @@ def finish(
       progress: Of the evaluations.
       log: Of the training.
       workdir: The run's folder.
+      model_folder: Where the model goes.
 
     Returns:
       The results as they are written.
@@ -74,7 +76,7 @@ def finish(
     encoder = _on_host(state.params["encoder"], parts.encoder.mesh)
     if distributed.is_first():
         trained = dataclasses.replace(parts.model, params=encoder, temperature=float(temperature))
-        save(workdir / "model", trained)
+        save(model_folder, trained)
         write_json(workdir / "results.json", results)
     return results
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+
 import jax
 import optax
 from jaxtyping import PyTree
 
 from contrastive.config import Optimizer
 from contrastive.types import Params
+
+_FROZEN = "frozen"
 
 
 def make_schedule(config: Optimizer, steps: int) -> optax.Schedule:
@@ -56,12 +61,20 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
         schedule, b1=b1, b2=b2, eps=eps, weight_decay=config.weight_decay, mask=decays
     )
     adam = optax.adam(schedule, b1=b1, b2=b2, eps=eps)
-    return optax.partition({"encoder": optax.chain(clip, adamw), "temperature": adam}, by_part)
+    branches = {"encoder": optax.chain(clip, adamw), "temperature": adam}
+    return optax.partition(
+        {**branches, _FROZEN: optax.set_to_zero()}, functools.partial(by_part, frozen=config.frozen)
+    )
 
 
-def by_part(params: Params) -> PyTree[str]:
-    """Labels every parameter by the branch of the tree it is on."""
-    return {part: jax.tree.map(lambda _, label=part: label, tree) for part, tree in params.items()}
+def by_part(params: Params, frozen: Sequence[str] = ()) -> PyTree[str]:
+    """Labels every parameter by the branch of the tree it is on, or as frozen."""
+
+    def label(path, _):
+        names = [str(getattr(key, "key", key)) for key in path]
+        return _FROZEN if any(word in name for word in frozen for name in names) else names[0]
+
+    return jax.tree_util.tree_map_with_path(label, params)
 
 
 def decays(params: Params) -> PyTree[bool]:

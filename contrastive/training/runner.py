@@ -22,12 +22,13 @@ from contrastive.training.step import TrainState
 from contrastive.training.workdir import check, check_inputs, claimed
 
 
-def run(config: Experiment, workdir: Path) -> Results | None:
+def run(config: Experiment, workdir: Path, *, model_folder: Path | None = None) -> Results | None:
     """Trains, evaluates and exports; goes on where an earlier call in the folder stopped.
 
     Args:
       config: The run.
       workdir: Its folder; local, or shared by all processes.
+      model_folder: Where the trained model goes; `model/` in its folder unless given.
 
     Returns:
       The results, or None when the run was asked to stop before its end.
@@ -53,7 +54,10 @@ def run(config: Experiment, workdir: Path) -> Results | None:
         state, progress, log = _train(config, parts, checkpoints, workdir)
         if int(state.step) < config.steps and not _is_over(config, progress):
             return None
-        return finish(config, parts, checkpoints.restore_best(state), progress, log, workdir)
+        best = checkpoints.restore_best(state)
+        return finish(
+            config, parts, best, progress, log, workdir, model_folder or workdir / "model"
+        )
 
 
 def _train(

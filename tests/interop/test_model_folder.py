@@ -4,6 +4,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from contrastive.interop.sentence_transformers import Saved, load, save
 from safetensors.numpy import load_file, save_file
 
 from contrastive import config
@@ -11,7 +12,6 @@ from contrastive.data.packing import pack
 from contrastive.data.tokenization import BERT_NAMES, Tokenizer, train_wordpiece
 from contrastive.errors import FolderError
 from contrastive.evaluation.loading import load as load_encoder
-from contrastive.interop.sentence_transformers import Saved, load, save
 from contrastive.models.embedder import build
 from contrastive.training.mesh import make_mesh
 

@@ -140,17 +140,18 @@ def test_padding_gets_no_gradient_and_empty_texts_no_nan(params, texts):
     assert np.all(np.delete(rows, used) == 0)  # padding's id 0 among them
 
 
-def test_rotation_makes_dot_products_depend_on_the_distance_alone():
+@pytest.mark.parametrize("theta", [10_000.0, 160_000.0])
+def test_rotation_makes_dot_products_depend_on_the_distance_alone(theta):
     rng = np.random.default_rng(0)
     q, k = rng.normal(size=(2, 8)).astype(np.float32)
     positions = np.arange(0, 120)
 
     def rotated(x):
         wide = np.broadcast_to(x, (1, len(positions), 1, 8))
-        return np.asarray(rotate(wide, positions[None]), np.float64)[0, :, 0]
+        return np.asarray(rotate(wide, positions[None], theta), np.float64)[0, :, 0]
 
     dots = rotated(q) @ rotated(k).T
-    angles = 10_000.0 ** (-np.arange(4) / 4)
+    angles = theta ** (-np.arange(4) / 4)
     product = (q[:4] + 1j * q[4:]) * (k[:4] - 1j * k[4:]).astype(np.complex128)
     distance = positions[:, None] - positions[None, :]
     truth = (product * np.exp(1j * distance[..., None] * angles)).real.sum(axis=-1)

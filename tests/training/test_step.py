@@ -38,6 +38,9 @@ def batch(blocks=1, texts_per_row=4):
         query_ids=np.arange(1, B + 1, dtype=np.int32),
         document_ids=np.arange(1, B * G + 1, dtype=np.int32),
         known_positive_ids=np.zeros((B, 0), np.int32),
+        query_pools=np.zeros(B, np.int32),
+        document_pools=np.zeros(B * G, np.int32),
+        teacher_scores=np.zeros((B, 0), np.float32),
     )
 
 

@@ -1,0 +1,1 @@
+"""FlagEmbedding's command line for fine-tuning embedders, on this library."""
