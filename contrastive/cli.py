@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import pydantic
 import tyro
@@ -16,6 +16,7 @@ import tyro
 from contrastive.config import Experiment
 from contrastive.errors import ConfigError, UserError
 
+_Pooling: TypeAlias = Literal["mean", "cls", "last_token"] | None
 _DESCRIPTION = """Contrastive training of embedding models, with temperature as a first-class,
 measurable thing.
 
@@ -181,7 +182,13 @@ def finetune() -> None:
 
 
 def evaluate(
-    model: tyro.conf.Positional[Path], /, *, beir: Path, split: str = "test", bm25: bool = True
+    model: tyro.conf.Positional[Path],
+    /,
+    *,
+    beir: Path,
+    split: str = "test",
+    bm25: bool = True,
+    pooling: _Pooling = None,
 ) -> None:
     """Score a trained model, beside BM25, on a retrieval task in BEIR's layout.
 
@@ -190,12 +197,13 @@ def evaluate(
       beir: Folder of the task: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv.
       split: Which judgements.
       bm25: Whether to score BM25 too.
+      pooling: For a folder that does not say how it pools.
     """
     from contrastive.evaluation import retrieval
     from contrastive.evaluation.metrics import METRICS, table
     from contrastive.evaluation.task import load_beir
 
-    encoder, params = _load(model)
+    encoder, params = _load(model, pooling)
     task = load_beir(beir, split)
     rows = [("BM25", retrieval.evaluate_bm25(task))] if bm25 else []
     rows.append((model.name, retrieval.evaluate(encoder, params, task)))
@@ -210,6 +218,7 @@ def encode(
     input: Path,
     output: Path,
     kind: Literal["query", "document"] = "document",
+    pooling: _Pooling = None,
 ) -> None:
     """Embed the lines of a text file: a row of vectors.npy for each, float32.
 
@@ -217,13 +226,14 @@ def encode(
       model: Folder of a run, or of a model.
       input: Text file, UTF-8, a text a line.
       output: NumPy file to write.
-      kind: Which length texts are cut to.
+      kind: Which prompt and length texts get.
+      pooling: For a folder that does not say how it pools.
     """
     import numpy as np
 
     texts = _lines(input)
     with open(output, "wb") as file:  # opened first: an hour of encoding needs a place to go
-        encoder, params = _load(model)
+        encoder, params = _load(model, pooling)
         vectors = (encoder.queries if kind == "query" else encoder.documents)(params, texts)
         np.save(file, vectors)
     print(f"{output}: {vectors.shape[0]} vectors of width {vectors.shape[1]}")
@@ -236,6 +246,7 @@ def search(
     *,
     corpus: Path | None = None,
     top: pydantic.PositiveInt = 3,
+    pooling: _Pooling = None,
 ) -> None:
     """Show the documents nearest to a query.
 
@@ -244,11 +255,12 @@ def search(
       query: What to look for.
       corpus: Text file, UTF-8, a document a line; the run's held-out documents unless given.
       top: Documents to show.
+      pooling: For a folder that does not say how it pools.
     """
     from contrastive.evaluation.topk import top_k
 
     texts = _held_out(run) if corpus is None else _lines(corpus)
-    encoder, params = _load(run)
+    encoder, params = _load(run, pooling)
     vectors = encoder.documents(params, texts)
     scores, places = top_k(encoder.queries(params, [query]), vectors, min(top, len(texts)))
     print(f"{query!r} in {len(texts)} documents\n")
@@ -259,13 +271,13 @@ def search(
         print("\n".join(f"   {line[:96]}" for line in shown[:8]) + more + "\n")
 
 
-def _load(folder: Path):
+def _load(folder: Path, pooling: _Pooling):
     from contrastive.evaluation.loading import load
     from contrastive.training.compilation import keep_compiled_programs
     from contrastive.training.mesh import make_mesh
 
     keep_compiled_programs()
-    return load(folder, make_mesh())
+    return load(folder, make_mesh(), pooling)
 
 
 def _held_out(run: Path) -> list[str]:

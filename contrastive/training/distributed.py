@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from contrastive.errors import ConfigError
 
@@ -62,19 +64,35 @@ def from_first(values: dict[str, float]) -> dict[str, float]:
     return dict(zip(values, map(float, shared), strict=True))
 
 
-def most(*values: int) -> tuple[int, ...]:
-    """The largest of each value over all processes; every process must call it.
+class Most:
+    """The largest of each number over all processes, on its way.
+
+    The exchange is put into the devices' queue at once and read later: asked for before a step is
+    started, it is answered when the step before that one is done, and no device waits.
 
     Args:
-      *values: This process's numbers.
-
-    Returns:
-      As many numbers, the same on every process.
+      *values: This process's numbers. Every process must ask in the same order.
     """
-    if jax.process_count() == 1:
-        return values
-    everyone = multihost_utils.process_allgather(np.asarray(values, np.int32))
-    return tuple(int(v) for v in np.max(everyone, axis=0))
+
+    def __init__(self, *values: int):
+        self._values = values
+        self._everyone: jax.Array | None = None
+        if jax.process_count() > 1:
+            everywhere = jax.make_mesh((jax.device_count(),), ("all",), (AxisType.Auto,))
+            rows = np.tile(np.asarray(values, np.int32), (jax.local_device_count(), 1))
+            mine = NamedSharding(everywhere, PartitionSpec("all"))
+            self._everyone = _largest(jax.make_array_from_process_local_data(mine, rows))
+
+    def read(self) -> tuple[int, ...]:
+        """The numbers, the same on every process; waits for them."""
+        if self._everyone is None:
+            return self._values
+        return tuple(int(value) for value in np.asarray(self._everyone.addressable_data(0)))
+
+
+@jax.jit
+def _largest(rows):
+    return jnp.max(rows, axis=0)
 
 
 def is_first() -> bool:

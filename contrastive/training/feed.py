@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import jax
@@ -31,6 +31,12 @@ class Fed:
     stop: bool
 
 
+class _Next(NamedTuple):
+    part: Batch
+    position: dict[str, Any]
+    agreed: distributed.Most
+
+
 class Feed:
     """Takes this process's part of each batch and makes the global one.
 
@@ -44,6 +50,7 @@ class Feed:
         self._iterator = iter(parts)
         self._ladder = ladder
         self._sharding = batch_sharding(mesh)
+        self._next: _Next | None = None
         self.position: dict[str, Any] = self._iterator.get_state()
         """Position before the batch last taken: what to save with the state before its step."""
         self.waited = 0.0
@@ -52,24 +59,35 @@ class Feed:
     def seek(self, position: dict[str, Any]) -> None:
         """Goes on from a saved position."""
         self._iterator.set_state(position)
+        self._next = None
 
     def take(self, stop: bool) -> Fed:
         """The next batch.
 
+        Processes agree on the shape of a batch, and on stopping, while the batch before is taken:
+        of several processes all stop together, one step after the first was asked to.
+
         Args:
-          stop: Whether this process was asked to stop. All processes learn of it here, together
-            with the shape they must share.
+          stop: Whether this process was asked to stop.
 
         Returns:
           The batch.
         """
-        self.position = self._iterator.get_state()
+        current = self._next or self._prepare(stop)
+        self.position = current.position
+        rung, stopping = current.agreed.read()
+        if jax.process_count() > 1:
+            self._next = self._prepare(stop)
+            stop = bool(stopping)
+        part = self._ladder.climb(current.part, rung)
+        return Fed(self._place(part), padding_share(part.documents), stop)
+
+    def _prepare(self, stop: bool) -> _Next:
+        position = self._iterator.get_state()
         start = time.perf_counter()
         part = next(self._iterator)
         self.waited += time.perf_counter() - start
-        rung, stopping = distributed.most(self._ladder.rung(part), int(stop))
-        part = self._ladder.climb(part, rung)
-        return Fed(self._place(part), padding_share(part.documents), bool(stopping))
+        return _Next(part, position, distributed.Most(self._ladder.rung(part), int(stop)))
 
     def _place(self, part: Batch) -> Batch:
         def globally(x):
