@@ -53,3 +53,8 @@ class Concatenated:
         """Refuses rows without a teacher's scores."""
         for source in self.sources:
             source.check_scores()
+
+    @property
+    def score_spread(self) -> float:
+        """How far a row's highest teacher's score is above its lowest, on average."""
+        return sum(len(source) * source.score_spread for source in self.sources) / len(self)

@@ -67,6 +67,11 @@ class Source(Protocol):
         """Raises DataError, naming the row, if some example has no teacher's scores."""
         ...
 
+    @property
+    def score_spread(self) -> float:
+        """How far a row's highest teacher's score is above its lowest, on average."""
+        ...
+
 
 def example_from_row(row: Any, where: str) -> Example:
     """Checks a row `{"query": str, "pos": [str], "neg": [str]}`.

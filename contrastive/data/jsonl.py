@@ -106,6 +106,11 @@ class Jsonl:
                 "without distillation"
             )
 
+    @property
+    def score_spread(self) -> float:
+        """How far a row's highest teacher's score is above its lowest, on average."""
+        return float(self._rows["spread"].mean())
+
 
 _ROW = np.dtype(
     [
@@ -116,12 +121,13 @@ _ROW = np.dtype(
         ("negatives", np.int32),
         ("wanted", np.int32),  # the most negatives this row's kind wants
         ("scored", bool),
+        ("spread", np.float32),  # of its scores
     ]
 )
 
 
 def _scan(plain: Path, path: Path):
-    rows: list[tuple[int | bool, ...]] = []
+    rows: list[tuple[float, ...]] = []
     digest = hashlib.blake2b(digest_size=16)
     size = plain.stat().st_size
     bar = tqdm(
@@ -148,6 +154,7 @@ def _scan(plain: Path, path: Path):
                     len(example.negatives),
                     np.iinfo(np.int32).max if wanted is None else wanted,
                     bool(example.scores),
+                    max(example.scores) - min(example.scores) if example.scores else 0.0,
                 )
                 rows.append(row)
             begin = end

@@ -168,6 +168,7 @@ def grow(tokens: Tokens, rows: int) -> Tokens:
     return Tokens(ids, segments, positions, text_ids, tokens.slots, blocks)
 
 
-def padding_share(tokens: Tokens) -> float:
+def padding_share(*tokens: Tokens) -> float:
     """Share of the row positions that hold no token."""
-    return 1.0 - np.count_nonzero(tokens.segments) / max(tokens.segments.size, 1)
+    filled = sum(np.count_nonzero(some.segments) for some in tokens)
+    return 1.0 - filled / max(sum(some.segments.size for some in tokens), 1)

@@ -121,6 +121,11 @@ class PydocSource:
         """Refuses distillation: there is no teacher."""
         raise DataError("distillation wants a teacher's scores and pydoc has none; leave it out")
 
+    @property
+    def score_spread(self) -> float:
+        """There is no teacher."""
+        return 0.0
+
 
 def _prepare() -> Pydoc:
     folder = cache_directory("tfds")

@@ -69,7 +69,7 @@ def translate(given: Arguments, devices: int) -> Translated:
             group_size=data.train_group_size,
             few_negatives=data.few_negatives,
             shuffle_ratio=data.shuffle_ratio,
-            row_prompt=_prompt("query", "{}", data.query_instruction_format) or "{}",
+            row_prompt=_prompt("query", "{}", data.query_instruction_format),
             query_prompt=_prompt(
                 "query", data.query_instruction_for_retrieval, data.query_instruction_format
             ),
@@ -188,15 +188,15 @@ def _steps_per_epoch(train: config.Mixture, batch_size: int) -> int:
     return steps_per_epoch(parts, batch_size, one_source_batches=train.one_source_batches)
 
 
-def _prompt(name: str, instruction: str | None, form: str) -> str | None:
-    """What stands before a text once the instruction is in its place."""
+def _prompt(name: str, instruction: str | None, form: str) -> str:
+    """What stands before a text once the instruction is in its place; nothing without one."""
     form = form.replace("\\n", "\n")
     if form.count("{}") != 2 or not form.endswith("{}"):
         raise ConfigError(
             f"--{name}_instruction_format is {form!r}; it takes two {{}}, the instruction and at "
             "its end the text: what follows a text could not be kept with the model"
         )
-    return None if instruction is None else form[:-2].replace("{}", instruction)
+    return "" if instruction is None else form[:-2].replace("{}", instruction)
 
 
 def _checkpoint(

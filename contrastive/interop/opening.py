@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -30,11 +31,13 @@ class Start:
       model: Without parameters, its lengths and prompts those of the run.
       params: Of a checkpoint; None for a model from scratch.
       fingerprint: A digest of what `model` names but does not hold.
+      notices: What a user may not expect.
     """
 
     model: Model
     params: Params | None
     fingerprint: str
+    notices: tuple[str, ...] = ()
 
     def init(self, seed: int) -> Params:
         """First parameters, NumPy arrays; a pure function of the seed."""
@@ -107,7 +110,21 @@ def _checkpoint(experiment: config.Experiment, chosen: config.Checkpoint) -> Sta
         **prompts,
     )
     _check_lengths(model)
-    return Start(model, found.params, _digest(folder))
+    return Start(model, found.params, _digest(folder), tuple(_changes(folder, found, model)))
+
+
+def _changes(folder: Path, found: Model, model: Model) -> Iterator[str]:
+    """Where the run departs from what the checkpoint says of itself."""
+    for what, name in (
+        ("pooling", "pooling"),
+        ("query prompt", "query_prompt"),
+        ("document prompt", "document_prompt"),
+    ):
+        own, new = getattr(found, name), getattr(model, name)
+        if own is not None and own != new:
+            yield f"the {what} of {folder} is {own!r}; this run has {new!r}"
+    if found.normalize is False and model.normalize:
+        yield f"embeddings of {folder} are not normalised; this run's are"
 
 
 def _check_lengths(model: Model) -> None:

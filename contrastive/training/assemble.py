@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 from jax.sharding import Mesh
@@ -44,6 +44,7 @@ class Parts:
       model: All but its parameters, to be saved with them.
       validation: Task that chooses the best checkpoint, None for none.
       test: Task of the final evaluation, None for none.
+      notices: What a user may not expect.
     """
 
     feed: Feed
@@ -55,6 +56,7 @@ class Parts:
     model: Model
     validation: Retrieval | None
     test: Retrieval | None
+    notices: tuple[str, ...]
 
 
 def assemble(experiment: config.Experiment, mesh: Mesh | None = None) -> Parts:
@@ -115,8 +117,26 @@ def assemble(experiment: config.Experiment, mesh: Mesh | None = None) -> Parts:
             texts_per_row=data.texts_per_row,
         ),
         model=model,
+        notices=(*start.notices, *_about_teacher(experiment.loss, source)),
         **{name: _task(held_out.get(name), name) for name in ("validation", "test")},
     )
+
+
+def _about_teacher(loss: config.Loss, source: Source) -> Iterator[str]:
+    """Whether the teacher's softmax says more than its best document, and less than nothing."""
+    if loss.distill is None:
+        return
+    spread, temperature = source.score_spread, loss.distill.temperature
+    for wrong, shape in (
+        (spread / temperature > 20, "all but one-hot"),
+        (spread / temperature < 1, "all but uniform"),
+    ):
+        if wrong:
+            yield (
+                f"the teacher's scores of a row lie {spread:.3g} apart on average, so that at its "
+                f"temperature {temperature:g} its softmax is {shape}; about {spread / 5:.2g} would "
+                "tell the documents apart"
+            )
 
 
 def _task(source: Source | None, name: str) -> Retrieval | None:

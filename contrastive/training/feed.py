@@ -80,7 +80,7 @@ class Feed:
             self._next = self._prepare(stop)
             stop = bool(stopping)
         part = self._ladder.climb(current.part, rung)
-        return Fed(self._place(part), padding_share(part.documents), stop)
+        return Fed(self._place(part), padding_share(part.queries, part.documents), stop)
 
     def _prepare(self, stop: bool) -> _Next:
         position = self._iterator.get_state()

@@ -51,7 +51,7 @@ class Log:
         Args:
           step: Updates made.
           metrics: Of the last.
-          padding: Share of the documents' row positions without a token.
+          padding: Share of the row positions without a token.
 
         Raises:
           DivergedError: If the step before was not finite.

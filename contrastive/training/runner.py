@@ -43,6 +43,9 @@ def run(config: Experiment, workdir: Path, *, model_folder: Path | None = None) 
     keep_compiled_programs()
     check(workdir, config)  # before minutes go into data
     parts = assemble(config)
+    if distributed.is_first():
+        for notice in parts.notices:
+            print(f"contrastive: {notice}", file=sys.stderr)
     distributed.barrier("checked")  # every process has looked before one writes
     with contextlib.ExitStack() as stack:
         if distributed.is_first():
