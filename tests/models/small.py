@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from contrastive.data.packing import pack
-from contrastive.models.embedder import Embedder, init_params
+from contrastive.models.embedder import Embedder, shapes_of
 from contrastive.models.families import family_of
 from contrastive.models.family import Compute
 from contrastive.types import Tokens
@@ -15,7 +15,7 @@ CONFIGS = {
     "bert": {
         "model_type": "bert",
         **_SHARED,
-        "num_hidden_layers": 2,
+        "num_hidden_layers": 1,
         "intermediate_size": 12,
         "max_position_embeddings": 16,
         "hidden_dropout_prob": 0.2,
@@ -40,15 +40,19 @@ def module(kind, **compute):
     return family_of(CONFIGS[kind]).build(CONFIGS[kind], Compute(**compute))
 
 
-def embedder(kind, *, chunk_rows=None, pooling="mean", **compute):
-    return Embedder(module(kind, **compute), pooling, True, chunk_rows)
+def embedder(kind, *, chunk_tokens=None, pooling="mean", **compute):
+    return Embedder(module(kind, **compute), pooling, True, chunk_tokens)
 
 
 def parameters(kind):
     """Far larger than first parameters are, so that every layer and token has a say."""
     rng = np.random.default_rng(0)
-    first = init_params(module(kind), jax.random.key(0))
-    return jax.tree.map(lambda x: x + 0.4 * rng.normal(size=x.shape).astype(np.float32), first)
+
+    def fill(path, shape):
+        mean = 1.0 if path[-1].key == "scale" else 0.0
+        return rng.normal(mean, 0.4, shape.shape).astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(fill, shapes_of(module(kind)))
 
 
 def texts(lengths, seed=1):

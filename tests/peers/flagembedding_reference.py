@@ -152,8 +152,10 @@ def _step(model, optimizer, inputs: dict, settings: Options) -> float:
     return loss.item()
 
 
-def write_tiny_bert(folder: Path | str, words: Sequence[str], *, width: int = 32, seed: int = 0):
-    """Write a random BERT of two layers whose tokenizer knows the words and splits at spaces."""
+def write_tiny_bert(
+    folder: Path | str, words: Sequence[str], *, width: int = 32, depth: int = 2, seed: int = 0
+):
+    """Write a small random BERT whose tokenizer knows the words and splits at spaces."""
     vocabulary = {word: i for i, word in enumerate([*SPECIAL, *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -171,7 +173,7 @@ def write_tiny_bert(folder: Path | str, words: Sequence[str], *, width: int = 32
     config = BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=width,
-        num_hidden_layers=2,
+        num_hidden_layers=depth,
         num_attention_heads=2,
         intermediate_size=2 * width,
         max_position_embeddings=64,

@@ -1,0 +1,125 @@
+"""Rows, chunks and devices are bookkeeping: embeddings and gradients, dropout included, know none.
+
+The truth is every text in a row of its own, all rows at once, on one device.
+"""
+
+import functools
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+from small import CONFIGS, WIDTH, embedder, one_a_row, parameters, texts
+
+from contrastive.data.packing import pack
+from contrastive.training.mesh import batch_sharding, make_mesh
+
+LENGTHS = [1, 5, 0, 9, 3, 7, 2, 11, 4, 12, 6, 1, 8, 3, 5, 2]
+ROW = 12
+SEED = np.uint32(2**31 + 12345)
+DIRECTION = np.random.default_rng(2).normal(size=(len(LENGTHS), WIDTH)).astype(np.float32)
+FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
+
+
+def corpus():
+    """Texts of which some are equal, next to each other and far away."""
+    made = texts(LENGTHS)
+    made[1], made[13], made[14] = made[0], made[12], made[3]
+    return made
+
+
+@functools.partial(jax.jit, static_argnums=0, compiler_options=FAST)
+def value_and_gradient(made, params, tokens, seed):
+    def scalar(params):
+        embeddings = made.embed(params, tokens, seed)
+        return jnp.sum(embeddings * DIRECTION), embeddings
+
+    (_, embeddings), gradient = jax.value_and_grad(scalar, has_aux=True)(params)
+    return embeddings, gradient
+
+
+def worst(found, truth):
+    """Largest difference of any array, beside its largest value.
+
+    The gradient of a key's bias is zero but for rounding: beside a hundredth of the largest.
+    """
+    found, truth = ([np.asarray(x) for x in jax.tree.leaves(tree)] for tree in (found, truth))
+    least = 0.01 * max(np.max(np.abs(b)) for b in truth)
+    differences = [
+        np.max(np.abs(a - b)) / max(np.max(np.abs(b)), least)
+        for a, b in zip(found, truth, strict=True)
+    ]
+    print("WORST", max(differences))
+    assert np.all(np.isfinite(differences))
+    return max(differences)
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def family(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def params(family):
+    return parameters(family)
+
+
+@pytest.fixture(scope="module")
+def truth(family, params):
+    """With dropout and without."""
+    tokens = one_a_row(corpus(), ROW)
+    return {s: value_and_gradient(embedder(family), params, tokens, s) for s in (SEED, None)}
+
+
+@pytest.mark.parametrize(
+    ("options", "layout"),
+    [
+        ({}, {"texts_per_row": 4}),
+        ({"remat": True}, {"texts_per_row": 3, "blocks": 2}),
+        ({"chunk_tokens": 1}, {"texts_per_row": 4}),  # one row at least
+        ({"chunk_tokens": 2 * ROW}, {"texts_per_row": 4, "blocks": 2}),
+        ({"chunk_tokens": 4 * ROW - 1}, {"texts_per_row": 1, "blocks": 4}),  # three rows
+    ],
+    ids=["packed", "computed again", "chunks of 1 row", "of 2 in 2 blocks", "of 3 in 4 blocks"],
+)
+def test_layout_and_chunks(family, params, truth, options, layout):
+    tokens = pack(corpus(), row_length=ROW, **layout)
+    found = value_and_gradient(embedder(family, **options), params, tokens, SEED)
+    assert worst(found, truth[SEED]) < 1e-5
+
+
+def test_layout_and_chunks_without_dropout(family, params, truth):
+    tokens = pack(corpus(), row_length=ROW, texts_per_row=4, blocks=2)
+    made = embedder(family, chunk_tokens=ROW)
+    found = value_and_gradient(made, params, tokens, None)
+    assert worst(found, truth[None]) < 1e-5
+    assert worst(found, truth[SEED]) > 0.1  # dropout does something
+
+
+@pytest.mark.parametrize(("devices", "chunk_rows"), [(2, None), (4, 2), (8, None)])
+def test_devices(family, params, truth, devices, chunk_rows):
+    mesh = make_mesh(devices=jax.devices()[:devices])
+    made = embedder(family, chunk_tokens=chunk_rows and chunk_rows * ROW)
+    tokens = pack(corpus(), row_length=ROW, texts_per_row=2, blocks=devices)
+    tokens = jax.tree.map(lambda x: jax.device_put(x, batch_sharding(mesh)), tokens)
+    placed = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+    compiled = value_and_gradient.lower(made, placed, tokens, SEED).compile()
+    found = compiled(placed, tokens, SEED)
+    assert worst(found, truth[SEED]) < 1e-5
+    # No device sees another's texts: all that travels is gradients, summed.
+    operations = re.findall(r"= (.*?) ([a-z-]+)\(", compiled.as_text())
+    moves = ("all-", "collective-", "ragged-", "reduce-scatter", "send", "recv")
+    travelling = [(shape, name) for shape, name in operations if name.startswith(moves)]
+    assert {name for _, name in travelling} == {"all-reduce"}
+    sent = [d for shape, _ in travelling for d in re.findall(r"\w+\[([\d,]*)\]", shape)]
+    assert sum(math.prod(map(int, d.split(","))) for d in sent) == sum(
+        x.size for x in jax.tree.leaves(params)
+    )
+
+
+def test_equal_texts_are_encoded_once(family):
+    tokens = pack(corpus(), row_length=ROW, texts_per_row=4)
+    assert len(set(tokens.slots.tolist())) == len(LENGTHS) - 3
