@@ -57,7 +57,11 @@ def load(folder: Path, compute: Compute | None = None) -> Model:
         module = family.build(config, compute or Compute())
     except KeyError as error:
         raise FolderError(f"{weights_in / 'config.json'}: {error} is missing") from None
-    params, heads = from_torch(read_weights(weights_in), family, shapes_of(module))
+    weights = read_weights(weights_in)
+    try:
+        params, heads = from_torch(weights, family, shapes_of(module))
+    except ValueError as error:
+        raise FolderError(f"{weights_in}: {error}") from None
     tokenizer, names, tokenizer_config = _tokenizer(weights_in, module.vocab_size)
     length = _length(weights_in, tokenizer_config, module.max_length)
     ours = read_json(folder / OURS) if (folder / OURS).is_file() else {}

@@ -114,7 +114,7 @@ def from_torch(
       The encoder's parameters; and, by PyTorch's name, what belongs to heads.
 
     Raises:
-      FolderError: Naming every weight that is missing, unknown or of another shape, together.
+      ValueError: Naming every weight that is missing, unknown or of another shape, together.
     """
     found = {_plain_name(name, family): array for name, array in weights.items()}
     wrong, params = [], {}
@@ -131,7 +131,7 @@ def from_torch(
     heads = {name: found.pop(name) for name in list(found) if _is_head(name, family)}
     wrong += [f"{name} is unknown" for name in found]
     if wrong:
-        raise FolderError(f"weights that do not fit config.json: {'; '.join(wrong)}")
+        raise ValueError(f"weights in {FILE} that do not fit config.json: {'; '.join(wrong)}")
     return params, heads
 
 

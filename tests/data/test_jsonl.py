@@ -17,16 +17,36 @@ GOOD = b'{"query": "q", "pos": ["p"]}\n'
 BAD_ROWS = {
     "invalid JSON": (b'{"query": "q", "pos": ["p"]', "invalid JSON"),
     "two rows on a line": (GOOD.strip() + GOOD.strip(), "invalid JSON"),
-    "no object": (b'["q", "p"]', "expected an object"),
+    "no object": (b'"q", "p"', "invalid JSON"),
     "query missing": (b'{"pos": ["p"]}', '"query" is missing'),
     "query no string": (b'{"query": 7, "pos": ["p"]}', '"query" must be a string'),
     "pos missing": (b'{"query": "q"}', '"pos" must be a list'),
     "pos empty": (b'{"query": "q", "pos": []}', '"pos" is empty'),
     "pos a string": (b'{"query": "q", "pos": "p"}', '"pos" must be a list'),
     "pos with a number": (b'{"query": "q", "pos": ["p", 5]}', '"pos" must be a list of strings'),
-    "neg null": (b'{"query": "q", "pos": ["p"], "neg": null}', '"neg" must be a list'),
+    "an array": (b'[{"query": "q", "pos": ["p"]}]', "a row a line"),
+    "a number": (b"7", "expected an object"),
     "neg with null": (b'{"query": "q", "pos": ["p"], "neg": [null]}', '"neg" must be a list'),
     "not UTF-8": (b'{"query": "na\xefve", "pos": ["p"]}', "not UTF-8 at byte 14 "),
+    "prompt no string": (b'{"query": "q", "pos": ["p"], "prompt": 5}', '"prompt" must be a string'),
+    "type no string": (b'{"query": "q", "pos": ["p"], "type": []}', '"type" must be a string'),
+    "a score too few": (
+        b'{"query": "q", "pos": ["p", "r"], "pos_scores": [1]}',
+        '"pos_scores" must be 2 numbers',
+    ),
+    "scores no list": (b'{"query": "q", "pos": ["p"], "pos_scores": 1}', "must be 1 numbers"),
+    "a score no number": (
+        b'{"query": "q", "pos": ["p"], "neg": ["n"], "neg_scores": ["1"]}',
+        '"neg_scores" must be finite numbers',
+    ),
+    "a score that is true": (
+        b'{"query": "q", "pos": ["p"], "pos_scores": [true]}',
+        "it holds True",
+    ),
+    "a score that is not finite": (
+        b'{"query": "q", "pos": ["p"], "pos_scores": [NaN]}',
+        "it holds nan",
+    ),
     # Valid JSON, but no text: no tokenizer, and no digest, takes half a character.
     "half a character": (b'{"query": "\\ud83d", "pos": ["p"]}', ""),
     "number too long": (b'{"query": "q", "pos": ["p"], "n": ' + b"1" * 5000 + b"}", ""),
@@ -89,10 +109,9 @@ def test_a_group_larger_than_the_negatives_names_the_row_and_both_numbers(tmp_pa
         source.check_negatives(4)
     message = str(error.value)
     assert message.startswith(f"{path}:5: ")
-    assert "group_size is 5 " in message
-    assert "has 1 negatives" in message
-    assert "1 of 4 rows" in message
-    with pytest.raises(DataError, match=r":3: .* has 4 negatives \(3 of 4 rows"):
+    assert "a group wants 4 negatives" in message
+    assert "this row has 1 (1 of 4 rows" in message
+    with pytest.raises(DataError, match=r":3: .* has 4 \(3 of 4 rows"):
         source.check_negatives(5)
 
 
@@ -123,6 +142,69 @@ def test_rows_are_read_as_written_plain_and_packed(tmp_path_factory, rows, ascii
         step = end.count("\n")
         places = [f"{folder / name}:{1 + step * i}" for i in range(len(rows))]
         assert [source.where(i) for i in range(len(rows))] == places
+
+
+def written(path, *rows):
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def test_teachers_scores_prompt_and_type_are_read_and_null_is_as_if_missing(tmp_path):
+    base = {"query": "q", "pos": ["a", "b"], "neg": ["c"]}
+    nothing = dict.fromkeys(["pos_scores", "neg_scores", "prompt", "type"])
+    scores = {"pos_scores": [0.5, 2], "neg_scores": [-1.5]}
+    source = Jsonl(
+        written(
+            tmp_path / "rows.jsonl",
+            {**base, **scores, "prompt": "Find: ", "type": "only_1neg"},
+            {**base, **nothing},
+            {**base, "pos_scores": [1, 2]},  # half of them: no teacher
+            {"query": "q", "pos": ["a"], "neg": None, "pos_scores": [3.0]},
+        )
+    )
+    texts = ("q", ("a", "b"), ("c",))
+    assert list(source) == [
+        Example(*texts, (0.5, 2.0, -1.5), "Find: ", "only_1neg"),
+        Example(*texts),
+        Example(*texts),
+        Example("q", ("a",), (), (3.0,)),
+    ]
+    with pytest.raises(DataError, match=r"rows.jsonl:2: .*\(2 of 4 rows\)"):
+        source.check_scores()
+    assert source.score_spread == pytest.approx(3.5 / 4)
+
+
+def test_a_kind_of_row_that_wants_fewer_negatives_is_not_refused_for_having_them(tmp_path):
+    def row(kind, negatives):
+        return {"query": "q", "pos": ["p"], "neg": ["n"] * negatives, "type": kind}
+
+    path = tmp_path / "rows.jsonl"
+    Jsonl(written(path, row("only_1neg", 1), row("symmetric_class", 2))).check_negatives(7)
+    for kind in ("only_1neg", "symmetric_sts", None):
+        with pytest.raises(DataError, match=r"rows.jsonl:1: a group wants 7 negatives"):
+            Jsonl(written(path, row(kind, 0))).check_negatives(7)
+
+
+def test_a_limit_takes_the_same_rows_every_time_in_their_order(tmp_path):
+    path = written(tmp_path / "rows.jsonl", *({"query": str(i), "pos": ["p"]} for i in range(50)))
+    whole, some = Jsonl(path), Jsonl(path, limit=20)
+    taken = [int(example.query) for example in some]
+    assert len(taken) == len(some) == 20
+    assert taken == sorted(set(taken))
+    assert taken != list(range(20))  # the first ones may all be alike
+    assert [int(example.query) for example in Jsonl(path, limit=20)] == taken
+    assert [some.where(i) for i in range(20)] == [f"{path}:{number + 1}" for number in taken]
+    assert len({whole.fingerprint, some.fingerprint, Jsonl(path, limit=19).fingerprint}) == 3
+    assert Jsonl(path, limit=50).fingerprint == whole.fingerprint
+    assert list(Jsonl(path, limit=99)) == list(whole)
+
+
+@pytest.mark.parametrize("text", ['[\n  {"query": "q", "pos": ["p"]}\n]', '[{"query": 1}]', "[]"])
+def test_an_array_of_rows_is_refused_with_what_to_do(tmp_path, text):
+    path = tmp_path / "rows.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"rows.json:1: a JSON array; .* jq -c"):
+        Jsonl(path)
 
 
 def test_line_separators_inside_a_string_do_not_split_a_row(tmp_path):

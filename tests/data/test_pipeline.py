@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from readback import texts_of
 
+from contrastive.data.calibration import Part, Shape
 from contrastive.data.example import DataError, Example, text_id
+from contrastive.data.groups import Rules, draw_group
 from contrastive.data.jsonl import Jsonl
-from contrastive.data.pipeline import Shape, batches, draw_group
+from contrastive.data.pipeline import batches
 from contrastive.data.tokenization import Tokenizer, train_wordpiece
 
 SHAPE = Shape(query_length=8, document_length=20, texts_per_row=4)
@@ -40,6 +42,11 @@ class Numbered:
             raise DataError(f"{needed} negatives are asked of {self.negatives}")
 
 
+def part(source=None, group_size=GROUP, **rules):
+    lengths = {"query_length": SHAPE.query_length, "document_length": SHAPE.document_length}
+    return Part(source or Numbered(), Rules(group_size=group_size, **lengths, **rules), 1.0)
+
+
 @pytest.fixture(scope="module")
 def tokenize():
     examples = list(Numbered())
@@ -59,15 +66,8 @@ def read(batch, tokenize):
 
 
 def take(count, tokenize, source=None, *, batch_size=BATCH, group_size=GROUP, seed=5, **options):
-    parts, _ = batches(
-        source or Numbered(),
-        tokenize,
-        SHAPE,
-        batch_size=batch_size,
-        group_size=group_size,
-        seed=seed,
-        **options,
-    )
+    made = [part(source, group_size)]
+    parts, _ = batches(made, tokenize, SHAPE, batch_size=batch_size, seed=seed, **options)
     iterator = iter(parts)
     return [next(iterator) for _ in range(count)]
 
@@ -119,21 +119,21 @@ def test_every_group_of_negatives_is_drawn_equally_often():
     rng = np.random.default_rng(0)
     example = Example("q", ("a", "b"), tuple("vwxyz"))
     draws = 6000
-    groups = [draw_group(example, rng, group_size=3)[1] for _ in range(draws)]
+    groups = [draw_group(example, rng, rules=Rules(group_size=3)).documents for _ in range(draws)]
     count = Counter((first, frozenset(rest)) for first, *rest in groups)
     assert len(count) == 2 * 10  # positives, pairs of five negatives
     share = draws / 20
     assert all(abs(n - share) < 5 * np.sqrt(share) for n in count.values())
-    everything = draw_group(example, rng, group_size=6)[1]
+    everything = draw_group(example, rng, rules=Rules(group_size=6)).documents
     assert sorted(everything[1:]) == list("vwxyz")
-    assert draw_group(Example("q", ("a",)), rng, group_size=1)[1] == ["a"]
+    assert draw_group(Example("q", ("a",)), rng, rules=Rules()).documents == ["a"]
 
 
 @pytest.mark.parametrize("after", [0, 3, STEPS, 2 * STEPS + 1])
 def test_a_new_iterator_goes_on_exactly_where_the_state_was_saved(tokenize, after):
     def iterator():
-        options = {"batch_size": BATCH, "group_size": GROUP, "seed": 5}
-        return iter(batches(Numbered(), tokenize, SHAPE, **options, process=1, processes=2)[0])
+        options = {"batch_size": BATCH, "seed": 5, "process": 1, "processes": 2}
+        return iter(batches([part()], tokenize, SHAPE, **options)[0])
 
     first = iterator()
     for _ in range(after):
@@ -155,8 +155,8 @@ def test_a_new_iterator_goes_on_exactly_where_the_state_was_saved(tokenize, afte
 
 
 def test_batches_come_in_the_ladders_shapes_which_all_processes_agree_on(tokenize):
-    options = {"batch_size": BATCH, "group_size": GROUP, "seed": 5, "processes": 2}
-    found = [batches(Numbered(), tokenize, SHAPE, process=p, **options) for p in (0, 1)]
+    options = {"batch_size": BATCH, "seed": 5, "processes": 2}
+    found = [batches([part()], tokenize, SHAPE, process=p, **options) for p in (0, 1)]
     assert found[0][1] == found[1][1]
     ladder = found[0][1]
     shapes = {
@@ -189,7 +189,7 @@ def test_too_few_negatives_are_refused_before_the_first_batch(tokenize, tmp_path
     take(1, tokenize, Jsonl(path), group_size=3)
     with pytest.raises(DataError) as error:
         take(0, tokenize, Jsonl(path), group_size=4)
-    assert str(error.value).startswith(f"{path}:10: group_size is 4 but this row has 2 negatives")
+    assert str(error.value).startswith(f"{path}:10: a group wants 3 negatives but this row has 2")
 
 
 def test_equal_texts_have_equal_ids_and_others_do_not(tokenize):

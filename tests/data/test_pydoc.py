@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from contrastive.data.cache import cache_directory
+from contrastive.data.example import Example
 from contrastive.data.pydoc import SPLITS, Pair, Pydoc, PydocSource, pairs_in, split_of, unique
 from contrastive.errors import DataError
 
@@ -160,8 +161,8 @@ def test_a_pydoc_source_reads_what_was_prepared(pydoc_builder):
     rows = pydoc_builder.as_data_source(split="validation")
     assert len(source) == len(rows)
     for i in (0, len(rows) // 2, len(rows) - 1, 0):
-        truth = (rows[i]["query"].decode(), (rows[i]["code"].decode(),), ())
-        assert tuple(source[i]) == truth
+        truth = Example(rows[i]["query"].decode(), (rows[i]["code"].decode(),))
+        assert source[i] == truth
     source.check_negatives(0)
     with pytest.raises(DataError, match=r"group_size is 3 .* group_size=1"):
         source.check_negatives(2)

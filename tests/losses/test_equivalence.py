@@ -24,7 +24,12 @@ def batch():
         "query_ids": rng.integers(1, 12, B).astype(np.int32),
         "document_ids": rng.integers(1, 30, B * G).astype(np.int32),
         "known_positive_ids": rng.integers(0, 30, (B, 2)).astype(np.int32),
+        "query_pools": rng.integers(0, 3, B).astype(np.int32),
     }
+    pools = np.repeat(ids["query_pools"], G)
+    pools[5::7] = -1
+    pools[::G] = ids["query_pools"]  # a positive is always there
+    ids["document_pools"] = pools
     return queries, np.asarray(normalize(jnp.asarray(documents))), ids
 
 
@@ -39,6 +44,8 @@ def truth(batch):
         query_ids=ids["query_ids"],
         document_ids=ids["document_ids"],
         known=ids["known_positive_ids"],
+        query_pools=ids["query_pools"],
+        document_pools=ids["document_pools"],
     )
 
 

@@ -62,6 +62,11 @@ def cases(draw):
     def ids(count, most):
         return np.array(draw(st.lists(st.integers(0, most), min_size=count, max_size=count)))
 
+    query_pools = ids(batch, draw(st.sampled_from([0, 1])))
+    # Some places but the positive's hold no document.
+    absent = ids(size, draw(st.sampled_from([0, 2]))).reshape(batch, group_size) == 2
+    absent[:, 0] = False
+    document_pools = np.where(absent, -1, query_pools[:, None]).reshape(-1)
     return {
         "seed": draw(st.integers(0, 2**16)),
         "batch": batch,
@@ -76,6 +81,8 @@ def cases(draw):
             "query_ids": ids(batch, draw(st.sampled_from([0, 3]))),
             "document_ids": ids(size, draw(st.sampled_from([0, 6]))),
             "known_positive_ids": ids(batch * 2, 6).reshape(batch, 2),
+            "query_pools": query_pools,
+            "document_pools": document_pools,
         },
     }
 
@@ -101,6 +108,8 @@ def test_value_and_gradient_match_a_float64_double_loop(case):
         ids["query_ids"],
         ids["document_ids"],
         ids["known_positive_ids"],
+        ids["query_pools"],
+        ids["document_pools"],
         cotangent=weight,
     )
     # float32 rounds a similarity by about 1e-7 and a logit by that over the temperature, and the

@@ -36,15 +36,16 @@ CONFIGS = {
 }
 
 
-def module(kind, **compute):
-    return family_of(CONFIGS[kind]).build(CONFIGS[kind], Compute(**compute))
+def module(kind, *, remat=False, **changes):
+    config = {**CONFIGS[kind], **changes}
+    return family_of(config).build(config, Compute(remat=remat))
 
 
-def embedder(kind, *, chunk_tokens=None, pooling="mean", **compute):
-    return Embedder(module(kind, **compute), pooling, True, chunk_tokens)
+def embedder(kind, *, chunk_tokens=None, remat=False, **changes):
+    return Embedder(module(kind, remat=remat, **changes), "mean", True, chunk_tokens)
 
 
-def parameters(kind):
+def parameters(kind, **changes):
     """Far larger than first parameters are, so that every layer and token has a say."""
     rng = np.random.default_rng(0)
 
@@ -52,7 +53,7 @@ def parameters(kind):
         mean = 1.0 if path[-1].key == "scale" else 0.0
         return rng.normal(mean, 0.4, shape.shape).astype(np.float32)
 
-    return jax.tree_util.tree_map_with_path(fill, shapes_of(module(kind)))
+    return jax.tree_util.tree_map_with_path(fill, shapes_of(module(kind, **changes)))
 
 
 def texts(lengths, seed=1):

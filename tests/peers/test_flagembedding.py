@@ -34,7 +34,7 @@ from contrastive.training.mesh import make_mesh
 WORDS = [a + b + c for a in ("ka", "lo", "mi", "fu") for b in ("ba", "de", "gu") for c in "nsr"]
 PROMPTS = ["Instruct:", "Query:", "find", "answers", "passage:"]
 ROWS, BATCH, GROUP, STEPS = 10, 4, 4, 5  # two steps an epoch: the rows are shuffled twice more
-RATE = 1e-3
+RATE = 2e-4
 
 
 def rows_of_different_texts(seed=0):
@@ -96,7 +96,11 @@ def trained(folder, data, *flags):
     return losses, weights, taken
 
 
-def batches_of(rows, taken, *, teacher=False, of_query=str.format, of_passage=str.format):
+def unchanged(text):
+    return text
+
+
+def batches_of(rows, taken, *, teacher=False, as_query=unchanged, as_passage=unchanged):
     """What FlagEmbedding reads in the batches that were taken."""
     by_query = {text_id(row["query"]): row for row in rows}
     assert len(by_query) == ROWS
@@ -108,16 +112,10 @@ def batches_of(rows, taken, *, teacher=False, of_query=str.format, of_passage=st
             texts = {text_id(text): text for text in (*row["pos"], *row["neg"])}
             assert group[0] == text_id(row["pos"][0])
             assert set(group) == set(texts)
-            of = dict(
-                zip(
-                    (*row["pos"], *row["neg"]),
-                    (*row["pos_scores"], *row["neg_scores"]),
-                    strict=True,
-                )
-            )
-            asked.append(of_query("{}", row["query"]))
-            passages += [of_passage("{}", texts[id]) for id in group]
-            scores += [of[texts[id]] for id in group]
+            score = dict(zip(texts, (*row["pos_scores"], *row["neg_scores"]), strict=True))
+            asked.append(as_query(row["query"]))
+            passages += [as_passage(texts[id]) for id in group]
+            scores += [score[id] for id in group]
         found.append((asked, passages, scores if teacher else None))
     return found
 
@@ -127,32 +125,47 @@ def compare(folder, losses, weights, batches, **options):
     their_losses, their_weights = reference.losses_and_weights(folder / "model", batches, **options)
     np.testing.assert_allclose(losses, their_losses, rtol=1e-5, atol=1e-5)
     first = load_file(folder / "model" / "model.safetensors")
-    moved = 0.0
     for name, ours in weights.items():
         # Attention does not depend on the key's bias. Its gradient is rounding, which Adam blows up
         # to whole steps, in either library.
-        if not name.endswith("key.bias"):
-            np.testing.assert_allclose(ours, their_weights[name], atol=5e-6, err_msg=name)
-            moved = max(moved, np.max(np.abs(their_weights[name] - first[name])))
-    assert moved > 3 * RATE  # 600 times what they may differ by
+        if name.endswith("key.bias"):
+            continue
+        np.testing.assert_allclose(ours, their_weights[name], atol=1e-5, err_msg=name)
+        away, way = (np.linalg.norm(their_weights[name] - x) for x in (ours, first[name]))
+        assert way > RATE
+        assert away < 5e-4 * way, name
 
 
+# Each case is a compiled program, so flags that do not touch each other share one.
 CASES = {
     "default": ([], {}),
-    "mean": (["--sentence_pooling_method", "mean"], {"pooling": "mean"}),
-    "last_token": (["--sentence_pooling_method", "last_token"], {"pooling": "last_token"}),
-    "not normalised": (
-        ["--normalize_embeddings", "False", "--temperature", "2"],
-        {"normalize": False, "temperature": 2.0},
+    "mean, kl_div": (
+        ["--sentence_pooling_method", "mean", "--knowledge_distillation", "True"],
+        {"pooling": "mean"},
     ),
-    "sub-batches": (["--sub_batch_size", "2"], {"sub_batch_size": 2}),
-    "matryoshka": (
-        ["--use_mrl", "True", "--mrl_dims", "32", "16", "8"],
-        {"use_mrl": True, "mrl_dims": (32, 16, 8)},
+    "last_token, m3_kd_loss": (
+        [
+            *("--sentence_pooling_method", "last_token"),
+            *("--knowledge_distillation", "True", "--kd_loss_type", "m3_kd_loss"),
+        ],
+        {"pooling": "last_token", "kd_loss_type": "m3_kd_loss"},
     ),
-    "cut, not clipped": (
-        ["--query_max_len", "5", "--passage_max_len", "9", "--max_grad_norm", "0"],
-        {"query_length": 5, "passage_length": 9, "max_grad_norm": None},
+    "matryoshka, sub-batches": (
+        ["--use_mrl", "True", "--mrl_dims", "32", "16", "8", "--sub_batch_size", "2"],
+        {"use_mrl": True, "mrl_dims": (32, 16, 8), "sub_batch_size": 2},
+    ),
+    "not normalised, cut, not clipped": (
+        [
+            *("--normalize_embeddings", "False", "--temperature", "2"),
+            *("--query_max_len", "5", "--passage_max_len", "9", "--max_grad_norm", "0"),
+        ],
+        {
+            "normalize": False,
+            "temperature": 2.0,
+            "query_length": 5,
+            "passage_length": 9,
+            "max_grad_norm": None,
+        },
     ),
 }
 
@@ -163,25 +176,19 @@ def test_losses_and_weights_are_flagembeddings(folder, case):
     rows = rows_of_different_texts()
     losses, weights, taken = trained(folder, write(folder / "rows.jsonl", rows), *flags)
     assert len({tuple(queries) for queries, _ in taken}) == STEPS
-    compare(folder, losses, weights, batches_of(rows, taken), **options)
+    batches = batches_of(rows, taken, teacher="--knowledge_distillation" in flags)
+    compare(folder, losses, weights, batches, **options)
 
 
-@pytest.mark.parametrize("name", ["rows", "alone-no_in_batch_neg"])
-@pytest.mark.parametrize("kind", ["kl_div", "m3_kd_loss"])
-def test_distillation(folder, kind, name):
-    rows = rows_of_different_texts()
-    write(folder / name / "rows.jsonl", rows)
-    flags = ["--knowledge_distillation", "True", "--kd_loss_type", kind]
-    losses, weights, taken = trained(folder, folder / name, *flags)
-    batches = batches_of(rows, taken, teacher=True)
-    compare(folder, losses, weights, batches, kd_loss_type=kind, in_batch=name == "rows")
-
-
-def test_without_in_batch_negatives(folder):
+# Not with m3_kd_loss: there FlagEmbedding itself stops with an IndexError.
+@pytest.mark.parametrize("case", ["default", "mean, kl_div"])
+def test_without_in_batch_negatives(folder, case):
+    flags, options = CASES[case]
     rows = rows_of_different_texts()
     write(folder / "alone-no_in_batch_neg" / "rows.jsonl", rows)
-    losses, weights, taken = trained(folder, folder / "alone-no_in_batch_neg")
-    compare(folder, losses, weights, batches_of(rows, taken), in_batch=False)
+    losses, weights, taken = trained(folder, folder / "alone-no_in_batch_neg", *flags)
+    batches = batches_of(rows, taken, teacher="--knowledge_distillation" in flags)
+    compare(folder, losses, weights, batches, in_batch=False, **options)
 
 
 def test_instructions_formats_and_prompts_of_rows(folder):
@@ -201,8 +208,8 @@ def test_instructions_formats_and_prompts_of_rows(folder):
         batches = batches_of(
             rows,
             taken,
-            of_query=lambda _, text, own=instruction: f"Instruct: {own}\nQuery: {text}",
-            of_passage=lambda _, text: f"passage: {text}",
+            as_query=lambda text, own=instruction: f"Instruct: {own}\nQuery: {text}",
+            as_passage=lambda text: f"passage: {text}",
         )
         compare(folder, losses, weights, batches)
 
@@ -214,7 +221,8 @@ def test_false_negatives_count_where_masking_is_switched_off(folder):
     data = write(folder / "shared.jsonl", rows)
     losses, weights, taken = trained(folder, data, "--mask_false_negatives", "False")
     compare(folder, losses, weights, batches_of(rows, taken))
-    assert np.max(np.abs(np.subtract(trained(folder, data)[0], losses))) > 0.1
+    masked = trained(folder, data)[0]
+    assert np.max(np.abs(np.subtract(masked, losses))) > 0.01
 
 
 def test_flags_and_defaults_are_flagembeddings():
@@ -245,5 +253,5 @@ def test_flags_and_defaults_are_flagembeddings():
         for name, default in defaults(theirs).items()
         if name in ours and (ours[name] or missing) != (default or missing)
     }
-    # Required here, and checked by FlagEmbedding too late to say so; what HF calls "none" is a list.
+    # The first two are required here. The third is a list, so that several writers can be named.
     assert set(different) == {"train_data", "output_dir", "report_to"}

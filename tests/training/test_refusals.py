@@ -76,7 +76,7 @@ def test_bad_data_is_refused_before_the_workdir_is_made(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"data.group_size": 5}, ["train.jsonl:1", "group_size is 5", "has 3 negatives"]),
+        ({"data.group_size": 5}, ["train.jsonl:1", "wants 4 negatives", "this row has 3"]),
         ({"batch_size": 48}, ["batch_size is 48", "has 40 examples", "lower batch_size"]),
     ],
 )

@@ -67,7 +67,7 @@ def test_other_data_is_refused(undisturbed, tmp_path):
     finish(start(file, tmp_path / "run"))
     write_rows(tmp_path / "train.jsonl", 40, seed=7)
     output = finish(start(file, tmp_path / "run"), expected_code=1)
-    assert "its inputs have changed: data.train, data.tokenizer" in output
+    assert "its inputs have changed: data.train, model" in output
 
 
 def test_a_folder_in_which_another_process_is_at_work_is_refused(undisturbed, tmp_path):

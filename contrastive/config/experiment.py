@@ -1,0 +1,104 @@
+"""One training run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import Field, PositiveInt
+
+from contrastive.config.base import Config
+from contrastive.config.data import Data, Mixture, Part
+from contrastive.config.loss import Loss
+from contrastive.config.model import Checkpoint, Model, Static, Transformer
+from contrastive.config.optimizer import Optimizer
+
+
+class Experiment(Config):
+    """One training run."""
+
+    name: str
+    """What the run is called in logs."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Decides initial parameters, shuffles, groups and dropout."""
+    steps: PositiveInt = 1000
+    """Optimizer steps."""
+    batch_size: PositiveInt = 256
+    """Queries a step, over all devices."""
+    data: Data = Data()
+    """What is trained on."""
+    model: Model = Transformer()
+    """The encoder of queries and documents."""
+    pooling: Literal["mean", "cls", "last_token"] | None = None
+    """How token vectors become a text's; None is as the checkpoint says, or the mean."""
+    normalize: bool = True
+    """Scale embeddings to unit length, so that similarities are cosines."""
+    loss: Loss = Loss()
+    """What is minimised."""
+    chunk_tokens: PositiveInt | None = None
+    """Tokens a device encodes at a time; the memory is a chunk's, the gradient the batch's."""
+    optimizer: Optimizer = Optimizer()
+    """How."""
+    log_steps: PositiveInt = 10
+    """Steps between lines of metrics."""
+    eval_steps: PositiveInt | None = None
+    """Steps between evaluations on data.validation; None evaluates at the end alone."""
+    save_steps: PositiveInt | None = None
+    """Steps between checkpoints; None saves at the end and when interrupted."""
+    keep_checkpoints: PositiveInt | None = 2
+    """Latest checkpoints that are kept; None is all."""
+    metric: Literal["nDCG@10", "MRR@10", "Recall@10", "Recall@100", "MAP"] = "nDCG@10"
+    """What chooses the best checkpoint."""
+    patience: PositiveInt | None = None
+    """Evaluations without a better metric after which training stops."""
+    fsdp: PositiveInt = 1
+    """Devices that share one copy of the parameters; divides their number."""
+    writers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Where metrics go besides metrics.jsonl."""
+
+    @pydantic.model_validator(mode="after")
+    def _goes_together(self):
+        if self.batch_size % self.loss.shards:
+            raise ValueError(
+                f"loss.shards is {self.loss.shards}, which does not divide batch_size "
+                f"{self.batch_size}"
+            )
+        _check_negatives_are_left(self)
+        if isinstance(self.model, Checkpoint) and self.data.tokenizer is not None:
+            raise ValueError(
+                f"data.tokenizer is {self.data.tokenizer.kind!r}, but a checkpoint has its own; "
+                "leave data.tokenizer out"
+            )
+        if isinstance(self.model, Static) and self.pooling not in (None, "mean"):
+            raise ValueError(f"a static model pools by the mean; pooling is {self.pooling!r}")
+        if self.optimizer.warmup_steps > self.steps:
+            raise ValueError(
+                f"optimizer.warmup_steps is {self.optimizer.warmup_steps}, more than the run's "
+                f"{self.steps} steps; lower it"
+            )
+        if self.eval_steps and self.data.validation is None:
+            raise ValueError("eval_steps evaluates on data.validation, which is not set; set it")
+        if self.patience and not (self.eval_steps and self.data.validation):
+            raise ValueError(
+                "patience needs evaluations while training: set eval_steps and data.validation"
+            )
+        return self
+
+
+def _check_negatives_are_left(experiment: Experiment) -> None:
+    train, loss = experiment.data.train, experiment.loss
+    parts = train.parts if isinstance(train, Mixture) else (Part(source=train),)
+    for number, part in enumerate(parts):
+        if (part.group_size or experiment.data.group_size) > 1:
+            continue
+        name = "data" if len(parts) == 1 else f"data.train.parts[{number}]"
+        if not (loss.in_batch and part.in_batch):
+            raise ValueError(
+                f"in_batch is False and {name}.group_size is 1: no negatives are left; "
+                "raise the group size or use in-batch negatives"
+            )
+        if experiment.batch_size == loss.shards:
+            raise ValueError(
+                f"a query sees no others' documents (batch_size {experiment.batch_size}, shards "
+                f"{loss.shards}) and {name}.group_size is 1: no negatives are left; raise either"
+            )
