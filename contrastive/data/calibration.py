@@ -13,7 +13,8 @@ from contrastive.data.groups import Group, Rules, draw_group
 from contrastive.data.packing import Ladder, pack
 from contrastive.data.tokenization import Tokenizer
 
-_SAMPLE = 1024  # examples of a source that are tokenised
+_SAMPLE = 1024  # examples of a source that are tokenised, and more if blocks are large
+_LARGEST = 1024  # queries that are packed; larger blocks have as many rows more
 _TRIALS = 16  # blocks that are packed
 _PROGRAMS = 3  # rungs; batches above the last are one in ten thousand
 # Deviations above the mean up to which a rung holds, and the share of batches it is the first for.
@@ -90,13 +91,14 @@ def calibrate(
         return Ladder(((block, block * group_size),))
     rng = np.random.default_rng(seed)
     weights = np.array([part.weight for part in parts]) / sum(part.weight for part in parts)
-    samples = [_sample(part, tokenize, rng) for part in parts]
+    size = max(_SAMPLE, 4 * min(block, _LARGEST))
+    samples = [_sample(part, tokenize, rng, size) for part in parts]
     if not one_source_batches:
-        counts = np.ceil(weights * _SAMPLE).astype(int)
+        counts = np.ceil(weights * size).astype(int)
         drawn = [
             sample[int(i)]
             for sample, count in zip(samples, counts, strict=True)
-            for i in rng.integers(len(sample), size=count)
+            for i in rng.choice(len(sample), count, replace=count > len(sample))
         ]
         samples, weights = [drawn], np.ones(1)
     levels = [
@@ -114,9 +116,8 @@ class _Lengths(NamedTuple):
     documents: list[np.ndarray]
 
 
-def _sample(part: Part, tokenize: Tokenizer, rng: np.random.Generator) -> list[_Lengths]:
-    size = min(_SAMPLE, len(part.source))
-    chosen = rng.choice(len(part.source), size, replace=False)
+def _sample(part: Part, tokenize: Tokenizer, rng: np.random.Generator, size: int) -> list[_Lengths]:
+    chosen = rng.choice(len(part.source), min(size, len(part.source)), replace=False)
     groups = [draw_group(part.source[int(i)], rng, rules=part.rules) for i in chosen]
     queries, documents = tokenize_groups(groups, tokenize)
     return [_Lengths(q, d) for q, d in zip(queries, documents, strict=True)]
@@ -154,18 +155,22 @@ def _levels(sample, shape: Shape, rng, *, block: int, blocks: int) -> list[_Rows
         packed = pack(texts, row_length=row_length, texts_per_row=shape.texts_per_row)
         return packed.ids.shape[0]
 
-    filled = []
+    packed, filled = min(block, _LARGEST), []
     for _ in range(_TRIALS):
-        chosen = [sample[int(i)] for i in rng.integers(len(sample), size=block)]
+        # As in an epoch, no example comes twice.
+        chosen = [sample[int(i)] for i in rng.choice(len(sample), packed, replace=False)]
         documents = [text for group in chosen for text in group.documents]
         queries = [group.query for group in chosen]
         filled.append((rows(queries, shape.query_length), rows(documents, shape.document_length)))
-    mean, spread = np.mean(filled, axis=0), np.std(filled, axis=0)
+    times = block / packed
+    mean, spread = np.mean(filled, axis=0) * times, np.std(filled, axis=0) * np.sqrt(times)
     # The fullest of n blocks is expected about sqrt(2 log n) deviations above the mean.
     above = np.sqrt(2.0 * np.log(blocks))
+    most = block * np.array([1, max(len(group.documents) for group in sample)])  # a text a row
     found = []
     for deviations, share in _LEVELS:
-        queries, documents = np.ceil(mean + (deviations + above) * spread).astype(int)
+        tall = np.ceil(mean + (deviations + above) * spread)
+        queries, documents = np.minimum(tall, most).astype(int)
         found.append(_Rows(int(queries), int(documents), share))
     return found
 

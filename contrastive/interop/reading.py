@@ -57,6 +57,8 @@ def load(folder: Path, compute: Compute | None = None) -> Model:
         module = family.build(config, compute or Compute())
     except KeyError as error:
         raise FolderError(f"{weights_in / 'config.json'}: {error} is missing") from None
+    except ConfigError as error:
+        raise ConfigError(f"{weights_in / 'config.json'}: {error}") from None
     weights = read_weights(weights_in)
     try:
         params, heads = from_torch(weights, family, shapes_of(module))
@@ -165,7 +167,9 @@ def _tokenizer(folder: Path, vocab_size: int):
         )
     config = _optional(folder / "tokenizer_config.json")
     names = _optional(folder / "special_tokens_map.json") or {
-        name: value for name, value in config.items() if name.endswith("_token") and value
+        name: value
+        for name, value in config.items()
+        if name.endswith("_token") and isinstance(value, str | Mapping)  # add_bos_token is neither
     }
     plain = {n: t["content"] if isinstance(t, Mapping) else t for n, t in names.items()}
     return tokenizer, plain, config
@@ -176,12 +180,10 @@ def _optional(path: Path) -> dict[str, Any]:
 
 
 def _length(folder: Path, tokenizer_config: Mapping[str, Any], positions: int | None) -> int:
-    """Most tokens: as sentence-transformers says, else the lesser of tokenizer and positions."""
+    """Most tokens: as sentence-transformers says, else the tokenizer; no more than positions."""
     given = _optional(folder / "sentence_bert_config.json")
     if given.get("do_lower_case"):
         raise FolderError(f"{folder / 'sentence_bert_config.json'}: do_lower_case is not supported")
-    if given.get("max_seq_length"):
-        return int(given["max_seq_length"])
-    tokens = tokenizer_config.get("model_max_length") or _UNLIMITED
-    length = min(int(tokens), positions or _UNLIMITED)
+    said = given.get("max_seq_length") or tokenizer_config.get("model_max_length") or _UNLIMITED
+    length = min(int(said), positions or _UNLIMITED)
     return length if length < _UNLIMITED else _STATIC_LENGTH

@@ -123,11 +123,11 @@ def from_torch(
         if name not in found:
             wrong.append(f"{name} is missing")
             continue
-        array = found.pop(name)
-        array = array.T if path.endswith("kernel") else array
-        if array.shape != shape.shape:
-            wrong.append(f"{name} has shape {array.shape}, config.json asks for {shape.shape}")
-        _put(params, path, array)
+        array, turned = found.pop(name), path.endswith("kernel")
+        expected = shape.shape[::-1] if turned else shape.shape
+        if array.shape != expected:
+            wrong.append(f"{name} has shape {array.shape}, config.json asks for {expected}")
+        _put(params, path, array.T if turned else array)
     heads = {name: found.pop(name) for name in list(found) if _is_head(name, family)}
     wrong += [f"{name} is unknown" for name in found]
     if wrong:

@@ -63,4 +63,4 @@ def expect(config: HFConfig, field: str, allowed: tuple[Any, ...]) -> None:
     """
     value = config.get(field)
     if value is not None and value not in allowed:
-        raise ConfigError(f"config.json: {field} is {value!r}; supported: {list(allowed)}")
+        raise ConfigError(f"{field} is {value!r}; supported: {list(allowed)}")

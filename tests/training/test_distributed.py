@@ -7,7 +7,7 @@ from tiny import experiment, finish, losses, start, weights, write_experiment
 
 
 def test_two_processes_equal_one(tmp_path):
-    config = experiment(tmp_path, **{"model.dropout": 0.0, "steps": 7})
+    config = experiment(tmp_path, steps=7)
     file = write_experiment(tmp_path, config)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -117,17 +117,13 @@ def test_a_finished_run_given_again_changes_nothing(undisturbed):
 
 
 def test_on_another_number_of_devices(undisturbed, tmp_path):
-    # Dropout is drawn by row, and rows are divided among devices: it is off here.
-    folder, _ = undisturbed
-    config = experiment(folder, **{"model.dropout": 0.0})
-    file = write_experiment(tmp_path, config)
-    finish(start(file, tmp_path / "one"))
+    folder, file = undisturbed
     process = start(file, tmp_path / "moved")
     wait_for_step(tmp_path / "moved", 7, process)
     process.kill()
     process.wait()
     finish(start(file, tmp_path / "moved", devices=4))
-    moved, one = losses(tmp_path / "moved"), losses(tmp_path / "one")
+    moved, one = losses(tmp_path / "moved"), losses(folder / "run")
     assert moved[:3] == one[:3]
     assert moved == pytest.approx(one, rel=1e-5)
 

@@ -1,0 +1,222 @@
+"""Encoders, their gradients and their files against PyTorch's: every layer, every pooling."""
+
+import dataclasses
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the peers extra: make test-peers")
+transformers = pytest.importorskip("transformers", reason="needs the peers extra: make test-peers")
+sentence_transformers = pytest.importorskip(
+    "sentence_transformers", reason="needs the peers extra: make test-peers"
+)
+
+from safetensors.torch import load_file, save_file  # noqa: E402
+
+from contrastive.data.packing import pack  # noqa: E402
+from contrastive.data.tokenization import train_wordpiece  # noqa: E402
+from contrastive.interop.reading import load  # noqa: E402
+from contrastive.interop.weights import to_torch  # noqa: E402
+from contrastive.models.embedder import Embedder  # noqa: E402
+
+WORDS = [a + b + c for a in ("ka", "lo", "mi", "fu") for b in ("ba", "de", "gu") for c in "nsr"]
+TOKENIZER = train_wordpiece([" ".join(WORDS)] * 3, vocab_size=80)
+V, WIDTH, PAD = 90, 16, 0
+LENGTHS = [9, 1, 30, 4, 17, 12, 3, 23, 6, 2]
+FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
+
+SHARED = {
+    "vocab_size": V,
+    "hidden_size": WIDTH,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "num_hidden_layers": 3,
+    "max_position_embeddings": 34,
+}
+WINDOWS = {
+    "num_hidden_layers": 5,  # global, local, local, global, local
+    "local_attention": 6,  # three tokens to either side
+    **{f"{name}_token_id": n for n, name in enumerate(("pad", "bos", "eos", "cls", "sep"))},
+}
+BIASES = {"norm_bias": True, "attention_bias": True, "mlp_bias": True}
+
+
+def randomized(kind, **config):
+    """A PyTorch model all of whose weights matter."""
+    model = getattr(transformers, kind)
+    model = model(model.config_class(**{**SHARED, **config})).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            mean = 1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0
+            weight.copy_(mean + 0.3 * torch.randn(weight.shape, generator=generator))
+    return model
+
+
+def old_modernbert(folder):
+    """config.json as transformers 4 wrote it."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    for name in ("layer_types", "rope_parameters", "dtype"):
+        del config[name]
+    older = {"global_attn_every_n_layers": 3, "torch_dtype": "float32"}
+    thetas = {"global_rope_theta": 160000.0, "local_rope_theta": 10000.0}
+    path.write_text(json.dumps({**config, **older, **thetas}))
+
+
+def old_names(folder):
+    """Layer norms as in files of 2018."""
+    path = folder / "model.safetensors"
+
+    def rename(name):
+        name = name.replace("LayerNorm.weight", "LayerNorm.gamma")
+        return name.replace("LayerNorm.bias", "LayerNorm.beta")
+
+    weights = {rename(name): weight for name, weight in load_file(path).items()}
+    assert any(name.endswith("gamma") for name in weights)
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+CHECKPOINTS = {
+    "bert": (functools.partial(randomized, "BertModel"), None),
+    "bert masked lm": (functools.partial(randomized, "BertForMaskedLM"), old_names),
+    "bert bfloat16": (lambda: randomized("BertModel", hidden_act="relu").to(torch.bfloat16), None),
+    "roberta": (functools.partial(randomized, "RobertaModel", pad_token_id=1), None),
+    "xlm-roberta": (
+        functools.partial(randomized, "XLMRobertaForMaskedLM", pad_token_id=1, type_vocab_size=1),
+        None,
+    ),
+    "modernbert": (functools.partial(randomized, "ModernBertModel", **WINDOWS), None),
+    "modernbert old": (functools.partial(randomized, "ModernBertModel", **WINDOWS), old_modernbert),
+    "modernbert masked lm": (
+        functools.partial(randomized, "ModernBertForMaskedLM", **WINDOWS, **BIASES),
+        None,
+    ),
+}
+
+
+@dataclasses.dataclass
+class Checkpoint:
+    kind: str
+    folder: object
+    torch: object  # the encoder without a head
+
+
+@pytest.fixture(scope="module", params=CHECKPOINTS)
+def checkpoint(request, tmp_path_factory):
+    make, change = CHECKPOINTS[request.param]
+    folder, model = tmp_path_factory.mktemp("checkpoint"), make()
+    shards = {"max_shard_size": "8KB"} if request.param == "roberta" else {}
+    model.save_pretrained(folder, **shards)
+    assert (folder / "model.safetensors.index.json").exists() == bool(shards)
+    if change:
+        change(folder)
+    TOKENIZER.save(str(folder / "tokenizer.json"))
+    encoder = getattr(model, model.base_model_prefix, model)
+    return Checkpoint(request.param, folder, encoder.float())
+
+
+def texts():
+    rng = np.random.default_rng(1)
+    return [rng.integers(5, V, length).astype(np.int32) for length in LENGTHS]
+
+
+def of_torch(model):
+    """Every layer's output of each text, without its padding; the last is the encoder's."""
+    ids = np.full((len(LENGTHS), max(LENGTHS)), model.config.pad_token_id)
+    for row, text in zip(ids, texts(), strict=True):
+        row[: len(text)] = text
+    mask = torch.arange(max(LENGTHS))[None] < torch.tensor(LENGTHS)[:, None]
+    found = model(
+        input_ids=torch.tensor(ids), attention_mask=mask.long(), output_hidden_states=True
+    )
+    layers = [*found.hidden_states[:-1], found.last_hidden_state]
+    return [[layer[n, :length] for n, length in enumerate(LENGTHS)] for layer in layers]
+
+
+def pooled(last, pooling):
+    pools = {"cls": lambda x: x[0], "mean": lambda x: x.mean(0), "last_token": lambda x: x[-1]}
+    return torch.stack([pools[pooling](x) for x in last])
+
+
+def packed(order, **layout):
+    return pack([texts()[n] for n in order], row_length=max(LENGTHS), **layout)
+
+
+ORDER = [3, 8, 0, 5, 9, 1, 7, 2, 6, 4]
+LAYOUTS = {
+    "padded": (list(range(len(LENGTHS))), {}),
+    "packed": (ORDER, {"texts_per_row": 5, "blocks": 2}),
+}
+
+
+@functools.partial(jax.jit, static_argnums=0, compiler_options=FAST)
+def every_layer(module, params, tokens):
+    _, state = module.apply({"params": params}, tokens, capture_intermediates=True, mutable=True)
+    outputs = {
+        name: value["__call__"][0]
+        for name, value in state["intermediates"].items()
+        if name.startswith(("layer_", "embedding_norm", "final_norm"))
+    }
+    last = outputs.pop("final_norm", None)
+    depth = len(outputs) - 1
+    layers = [outputs["embedding_norm"], *(outputs[f"layer_{n}"] for n in range(depth))]
+    if last is not None:
+        layers[-1] = last
+    poolings = ("cls", "mean", "last_token")
+    return layers, {p: Embedder(module, p, False).embed(params, tokens) for p in poolings}
+
+
+def error(found, truth):
+    """Largest difference, beside the largest value where that is above 1."""
+    found, truth = (np.asarray(x, np.float64) for x in (found, truth))
+    assert found.shape == truth.shape
+    return np.max(np.abs(found - truth)) / max(np.max(np.abs(truth)), 1.0)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layer_and_pooling(checkpoint, layout):
+    model = load(checkpoint.folder)
+    with torch.no_grad():
+        truth = of_torch(checkpoint.torch)
+    order, options = LAYOUTS[layout]
+    tokens = packed(order, **options)
+    layers, embeddings = every_layer(model.module, model.params, tokens)
+    assert len(layers) == len(truth) == model.config["num_hidden_layers"] + 1
+    rows = len(tokens.ids) // tokens.blocks
+    for layer, expected in zip(layers, truth, strict=True):
+        for number, slot in enumerate(tokens.slots.tolist()):
+            row, place = divmod(slot, tokens.texts_per_row)
+            row += number // (len(order) // tokens.blocks) * rows
+            found = np.asarray(layer)[row, tokens.segments[row] == place + 1]
+            assert error(found, expected[order[number]]) < 1e-5
+    for pooling, found in embeddings.items():
+        assert error(found, pooled(truth[-1], pooling)[order]) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "checkpoint", ["bert", "xlm-roberta", "modernbert masked lm"], indirect=True
+)
+def test_gradients(checkpoint):
+    direction = np.random.default_rng(2).normal(size=(len(ORDER), WIDTH)).astype(np.float32)
+    of_texts = pooled(of_torch(checkpoint.torch)[-1], "mean")
+    checkpoint.torch.zero_grad()
+    (of_texts[ORDER] * torch.tensor(direction)).sum().backward()
+    truth = {
+        name: w.grad for name, w in checkpoint.torch.named_parameters() if "pooler" not in name
+    }
+    model = load(checkpoint.folder)
+    tokens, embedder = packed(ORDER, texts_per_row=5), Embedder(model.module, "mean", False)
+
+    @functools.partial(jax.jit, compiler_options=FAST)
+    def gradient(params):
+        return jax.grad(lambda p: jnp.sum(embedder.embed(p, tokens) * direction))(params)
+
+    found = to_torch(gradient(model.params), model.family)
+    assert found.keys() == truth.keys()
+    for name in truth:
+        assert error(found[name], truth[name]) < 1e-5, name
