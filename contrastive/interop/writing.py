@@ -14,6 +14,9 @@ from contrastive.interop.reading import OURS
 from contrastive.interop.weights import to_torch, write_weights
 
 _ST = "sentence_transformers.models."
+# What the weights are written in; transformers would round them to what a checkpoint's were. Its
+# name before transformers 5, and since.
+_FLOAT32 = {"torch_dtype": "float32", "dtype": "float32"}
 
 
 def save(folder: Path, model: Model) -> None:
@@ -31,7 +34,7 @@ def save(folder: Path, model: Model) -> None:
     if not model.is_static:
         modules.append(_module(1, "Pooling", "1_Pooling"))
         _write(folder / "1_Pooling" / "config.json", _pooling(model))
-        _write(folder / "config.json", {**_token_ids(model), **model.config})
+        _write(folder / "config.json", {**_token_ids(model), **model.config, **_FLOAT32})
         length = {"max_seq_length": model.document_length, "do_lower_case": False}
         _write(folder / "sentence_bert_config.json", length)
     if model.normalize:

