@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -42,9 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rest.remove(files[0])
             _train(files[0], rest)
         elif given[:1] == ["finetune"]:
-            from contrastive.finetune.command import finetune as command
+            with _stoppable():
+                from contrastive.finetune.command import finetune as command
 
-            command(given[1:])
+                command(given[1:])
         else:
             commands: dict[str, Callable[..., None]] = {
                 "train": train,
@@ -102,22 +104,27 @@ def _train(file: str, arguments: list[str]) -> None:
         args=arguments,
         config=(tyro.conf.CascadeSubcommandArgs,),
     )
-    # Before and after the loop, which saves first, being asked to stop is an interrupt like Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    with _stoppable():
         from contrastive.training.distributed import is_first
         from contrastive.training.runner import run
 
         results = run(experiment, workdir)
+        if not is_first():
+            return
+        if results is None:
+            print(f"Stopped and saved in {workdir}. The same command goes on from there.")
+        else:
+            _report(results, workdir)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Before and after the loop, which saves first, being asked to stop is an interrupt."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
     except KeyboardInterrupt:
         print("Stopped; nothing that was saved is lost. The same command goes on from there.")
-        return
-    if not is_first():
-        return
-    if results is None:
-        print(f"Stopped and saved in {workdir}. The same command goes on from there.")
-    else:
-        _report(results, workdir)
 
 
 class _Setting(pydantic.BaseModel):

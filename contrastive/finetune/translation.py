@@ -130,11 +130,11 @@ def _training(given: Arguments, notices: list[str]) -> config.Mixture:
         parts += _of_folder(path, given, notices) if path.is_dir() else [_part([path], given)]
     if not parts:
         raise DataError("--train_data: every file was left out; lower --drop_threshold")
-    alone = [part.source.path for part in parts if not part.in_batch]
+    alone = [file for part in parts if not part.in_batch for file in _files(part)]
     if alone:
         notices.append(
-            f"{', '.join(map(str, alone))}: the name ends in {_SUFFIX}, so queries see their own "
-            "passages alone (in an experiment file: in_batch=False)"
+            f"{', '.join(alone)}: the name of file or folder ends in {_SUFFIX}, so queries see "
+            "their own passages alone (in an experiment file: in_batch=False)"
         )
     return config.Mixture(
         parts=tuple(parts), one_source_batches=given.data.same_dataset_within_batch
@@ -143,13 +143,12 @@ def _training(given: Arguments, notices: list[str]) -> config.Mixture:
 
 def _of_folder(folder: Path, given: Arguments, notices: list[str]) -> list[config.Part]:
     data = given.data
-    alone = folder.name.endswith(_SUFFIX)
     files = row_files(folder)
     if not (data.same_dataset_within_batch and data.small_threshold):
-        return [_part([file], given, alone) for file in files]
+        return [_part([file], given) for file in files]
     rows = {file: _rows(file, given) for file in files}
     small = [file for file in files if rows[file] < data.small_threshold]
-    parts = [_part([file], given, alone) for file in files if file not in small]
+    parts = [_part([file], given) for file in files if file not in small]
     if not small:
         return parts
     together = sum(rows[file] for file in small)
@@ -161,20 +160,26 @@ def _of_folder(folder: Path, given: Arguments, notices: list[str]) -> list[confi
         )
         return parts
     notices.append(f"{folder}: {names} count as one data set of {together} rows")
-    return [*parts, _part(small, given, alone)]
+    return [*parts, _part(small, given)]
 
 
 def _rows(file: Path, given: Arguments) -> int:
     return len(open_source(_jsonl([file], given)))
 
 
-def _part(files: list[Path], given: Arguments, alone: bool = False) -> config.Part:
-    own = any(_stem(file).endswith(_SUFFIX) for file in files)
-    return config.Part(source=_jsonl(files, given), in_batch=not (alone or own))
+def _part(files: list[Path], given: Arguments) -> config.Part:
+    return config.Part(source=_jsonl(files, given), in_batch=not any(map(_is_alone, files)))
 
 
-def _stem(file: Path) -> str:
-    return file.name.removesuffix(".gz").rpartition(".")[0]
+def _is_alone(file: Path) -> bool:
+    stem = file.name.removesuffix(".gz").rpartition(".")[0]
+    return stem.endswith(_SUFFIX) or file.absolute().parent.name.endswith(_SUFFIX)
+
+
+def _files(part: config.Part) -> tuple[str, ...]:
+    assert isinstance(part.source, config.Jsonl)
+    path = part.source.path
+    return (path,) if isinstance(path, str) else path
 
 
 def _jsonl(files: list[Path], given: Arguments) -> config.Jsonl:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import re
 import shlex
 import sys
 from importlib.metadata import version
@@ -54,7 +55,7 @@ def finish(
     temperature = make_policy(config.loss).temperature(state.params["temperature"], state.step)
     results: Results = {
         "name": config.name,
-        "command": shlex.join(["contrastive", *sys.argv[1:]]),
+        "command": _without_secrets(shlex.join(["contrastive", *sys.argv[1:]])),
         "steps": int(state.step),
         "best_step": progress.best_step or int(state.step),
         "temperature": float(temperature),
@@ -79,6 +80,10 @@ def finish(
         save(model_folder, trained)
         write_json(workdir / "results.json", results)
     return results
+
+
+def _without_secrets(command: str) -> str:
+    return re.sub(r"(--token[= ])\S+", r"\1...", command)
 
 
 def hardware() -> dict[str, Any]:
