@@ -181,9 +181,11 @@ def _optional(path: Path) -> dict[str, Any]:
 
 def _length(folder: Path, tokenizer_config: Mapping[str, Any], positions: int | None) -> int:
     """Most tokens: as sentence-transformers says, else the tokenizer; no more than positions."""
-    given = _optional(folder / "sentence_bert_config.json")
+    # sentence_bert_config.json, in older folders sentence_roberta_config.json and the like.
+    paths = sorted(folder.glob("sentence_*_config.json"))
+    given = read_json(paths[0]) if paths else {}
     if given.get("do_lower_case"):
-        raise FolderError(f"{folder / 'sentence_bert_config.json'}: do_lower_case is not supported")
+        raise FolderError(f"{paths[0]}: do_lower_case is not supported")
     said = given.get("max_seq_length") or tokenizer_config.get("model_max_length") or _UNLIMITED
     length = min(int(said), positions or _UNLIMITED)
     return length if length < _UNLIMITED else _STATIC_LENGTH

@@ -37,14 +37,14 @@ def read_weights(folder: Path) -> dict[str, np.ndarray]:
     Raises:
       FolderError: If there is none, a shard is missing or cut short, or the weights are a pickle.
     """
-    if (folder / _INDEX).is_file():
+    if (folder / FILE).is_file():  # before shards, as transformers does
+        names = [FILE]
+    elif (folder / _INDEX).is_file():
         index = read_json(folder / _INDEX)
         names = sorted(set(index.get("weight_map", {}).values()))
         missing = [name for name in names if not (folder / name).is_file()]
         if missing or not names:
             raise FolderError(f"{folder / _INDEX} names {missing or 'no files'}, not in the folder")
-    elif (folder / FILE).is_file():
-        names = [FILE]
     elif pickles := [name for name in _PICKLES if (folder / name).is_file()]:
         raise FolderError(
             f"{folder / pickles[0]} is a pickle, which can run any code when it is read, and is "

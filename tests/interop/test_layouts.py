@@ -150,6 +150,23 @@ def test_shards_prefixes_old_names_and_bfloat16(tmp_path):
     np.testing.assert_array_equal(model.heads["cls.predictions.bias"], np.arange(100))
 
 
+def test_one_file_comes_before_shards_as_in_transformers(tmp_path):
+    write_plain(tmp_path)
+    write_json(tmp_path / "model.safetensors.index.json", {"weight_map": {"a": "gone"}})
+    load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "xlm-roberta"])
+def test_lengths_of_old_and_new_folders(tmp_path, name):
+    write_modules(write_plain(tmp_path), *THREE, pooling=MEAN)
+    write_json(tmp_path / f"sentence_{name}_config.json", {"max_seq_length": 11})
+    assert load(tmp_path).document_length == 11
+    (tmp_path / f"sentence_{name}_config.json").unlink()
+    config = {**BERT_NAMES, "model_max_length": 13}
+    write_json(tmp_path / "tokenizer_config.json", config)
+    assert load(tmp_path).document_length == 13
+
+
 def test_buffers_of_older_files_do_not_matter(tmp_path):
     write_plain(tmp_path)
     weights = {**bert_weights(), "embeddings.position_ids": np.arange(16)[None]}

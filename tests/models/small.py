@@ -36,13 +36,13 @@ CONFIGS = {
 }
 
 
-def module(kind, *, remat=False, **changes):
+def module(kind, compute=None, **changes):
     config = {**CONFIGS[kind], **changes}
-    return family_of(config).build(config, Compute(remat=remat))
+    return family_of(config).build(config, compute or Compute())
 
 
-def embedder(kind, *, chunk_tokens=None, remat=False, **changes):
-    return Embedder(module(kind, remat=remat, **changes), "mean", True, chunk_tokens)
+def embedder(kind, compute=None, *, chunk_tokens=None, **changes):
+    return Embedder(module(kind, compute, **changes), "mean", True, chunk_tokens)
 
 
 def parameters(kind, **changes):

@@ -16,6 +16,7 @@ from small import CONFIGS, WIDTH, embedder, one_a_row, parameters, texts
 
 from contrastive.data.packing import pack
 from contrastive.models.embedder import shapes_of
+from contrastive.models.family import Compute
 from contrastive.training.mesh import batch_sharding, make_mesh
 
 LENGTHS = [1, 5, 0, 9, 3, 7, 2, 11, 4, 12, 6, 1, 8, 3, 5, 2]
@@ -78,12 +79,10 @@ def truth(family, params):
     ("options", "layout"),
     [
         ({}, {"texts_per_row": 4}),
-        ({"remat": True}, {"texts_per_row": 3, "blocks": 2}),
         ({"chunk_tokens": 1}, {"texts_per_row": 4}),  # one row at least
-        ({"chunk_tokens": 2 * ROW}, {"texts_per_row": 4, "blocks": 2}),
         ({"chunk_tokens": 4 * ROW - 1}, {"texts_per_row": 1, "blocks": 4}),  # three rows
     ],
-    ids=["packed", "computed again", "chunks of 1 row", "of 2 in 2 blocks", "of 3 in 4 blocks"],
+    ids=["packed", "chunks of 1 row", "of 3 in 4 blocks"],
 )
 def test_layout_and_chunks(family, params, truth, options, layout):
     tokens = pack(corpus(), row_length=ROW, **layout)
@@ -99,10 +98,13 @@ def test_layout_and_chunks_without_dropout(family, params, truth):
     assert worst(found, truth[SEED]) > 0.1  # dropout does something
 
 
-@pytest.mark.parametrize(("devices", "chunk_rows"), [(2, None), (4, 2), (8, None)])
-def test_devices(family, params, truth, devices, chunk_rows):
-    mesh = make_mesh(devices=jax.devices()[:devices])
-    made = embedder(family, chunk_tokens=chunk_rows and chunk_rows * ROW)
+@pytest.mark.parametrize(
+    ("devices", "options"),
+    [(2, {"chunk_tokens": 2 * ROW}), (4, {"compute": Compute(remat=True)}), (8, {})],
+    ids=["2, in chunks", "4, computed again", "8"],
+)
+def test_devices(family, params, truth, devices, options):
+    mesh, made = make_mesh(devices=jax.devices()[:devices]), embedder(family, **options)
     tokens = pack(corpus(), row_length=ROW, texts_per_row=2, blocks=devices)
     tokens = jax.tree.map(lambda x: jax.device_put(x, batch_sharding(mesh)), tokens)
     placed = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
@@ -114,16 +116,24 @@ def test_devices(family, params, truth, devices, chunk_rows):
     moves = ("all-", "collective-", "ragged-", "reduce-scatter", "send", "recv")
     travelling = [(shape, name) for shape, name in operations if name.startswith(moves)]
     assert {name for _, name in travelling} == {"all-reduce"}
-    sent = [d for shape, _ in travelling for d in re.findall(r"\w+\[([\d,]*)\]", shape)]
+    sent = [d for shape, _ in travelling for d in re.findall(r"\w+\[([\d,]+)\]", shape)]
     arrays = sum(math.prod(map(int, shape.split(","))) for shape in sent)
     assert arrays <= sum(x.size for x in jax.tree.leaves(params))
+
+
+def test_bfloat16_layers_stay_close_and_give_float32(family, params, truth):
+    made = embedder(family, Compute(dtype=jnp.bfloat16))
+    tokens = pack(corpus(), row_length=ROW, texts_per_row=4)
+    found = value_and_gradient(made, params, tokens, SEED)
+    assert {x.dtype for x in jax.tree.leaves(found)} == {np.dtype(np.float32)}
+    assert 1e-4 < worst(found, truth[SEED]) < 0.15  # bfloat16 has 8 bits; dropout is the same
 
 
 def test_memory_is_that_of_a_chunk():
     width = 32
 
-    def temporary_bytes(rows, chunk_tokens):
-        made = embedder("bert", chunk_tokens=chunk_tokens, hidden_size=width)
+    def temporary_bytes(rows):
+        made = embedder("bert", chunk_tokens=ROW, hidden_size=width)
         tokens = one_a_row(texts([ROW] * rows), ROW)
 
         @functools.partial(jax.jit, compiler_options=FAST)
@@ -133,8 +143,7 @@ def test_memory_is_that_of_a_chunk():
         compiled = gradient.lower(shapes_of(made.module), tokens).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
-    small, large = temporary_bytes(128, ROW), temporary_bytes(256, ROW)
-    assert large < 0.02 * temporary_bytes(256, None)
+    small, large = temporary_bytes(128), temporary_bytes(256)
     # A further row costs its tokens and its vector, perhaps twice, and no activations.
     row = 4 * (3 * ROW + 1 + width)
     assert (large - small) / 128 < 2.5 * row

@@ -1,6 +1,7 @@
 """One optimizer step: the same on any mesh and any layout, and what optax by hand makes of it."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -44,25 +45,36 @@ def batch(blocks=1, texts_per_row=4):
     )
 
 
-def embedder(model=None):
-    model = model or config.Transformer(width=16, depth=2, heads=2, mlp_width=24)
+SMALL = config.Transformer(width=16, depth=1, heads=2, mlp_width=24)
+OBJECTIVE = Objective(Learned(initial=0.05), group_size=G)
+ONE = make_mesh(devices=jax.devices()[:1])
+
+
+def embedder(model=SMALL):
     return Embedder(from_scratch(model, V).module, "mean", True)
 
 
-def first_state(made, objective, optimizer, seed):
-    return init_state(made.init(jax.random.key(seed)), objective, optimizer, seed)
+def first_state(mesh=ONE, objective=OBJECTIVE, model=SMALL):
+    params = jax.jit(embedder(model).init)(jax.random.key(3))
+    state = init_state(params, objective, make_optimizer(OPTIMIZER, steps=10), seed=3)
+    return jax.device_put(state, state_sharding(mesh, state))
 
 
-def one_step(mesh, *, texts_per_row=4, policy=None, tile=None, model=None):
-    made = embedder(model)
+@functools.cache
+def compiled(mesh, objective, model):
     optimizer = make_optimizer(OPTIMIZER, steps=10)
-    objective = Objective(policy or Learned(initial=0.05), group_size=G, tile=tile)
-    state = first_state(made, objective, optimizer, seed=3)
-    state = jax.device_put(state, state_sharding(mesh, state))
+    step = make_train_step(embedder(model), objective, optimizer, mesh)
+    # Compiles in half the time.
+    return jax.jit(step, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def one_step(
+    mesh=ONE, objective=OBJECTIVE, model=SMALL, *, state=None, texts_per_row=4, diagnosing=True
+):
+    state = first_state(mesh, objective, model) if state is None else state
     rows = batch_sharding(mesh)
     placed = jax.tree.map(lambda x: jax.device_put(x, rows), batch(mesh.size, texts_per_row))
-    step = make_train_step(made, objective, optimizer, mesh)
-    return jax.jit(step)(state, placed, np.bool_(True))
+    return compiled(mesh, objective, model)(state, placed, np.bool_(diagnosing))
 
 
 def close(found, expected, rel=1e-5):
@@ -73,7 +85,7 @@ def close(found, expected, rel=1e-5):
 
 @pytest.fixture(scope="module")
 def reference():
-    return one_step(make_mesh(devices=jax.devices()[:1]))
+    return one_step()
 
 
 @pytest.mark.parametrize(("devices", "fsdp"), [(2, 1), (8, 1), (8, 4)])
@@ -86,13 +98,15 @@ def test_any_mesh(reference, devices, fsdp):
 
 @pytest.mark.parametrize("texts_per_row", [1, 2, 16])
 def test_packed_equals_padded(reference, texts_per_row):
-    state, metrics = one_step(make_mesh(devices=jax.devices()[:1]), texts_per_row=texts_per_row)
+    state, metrics = one_step(texts_per_row=texts_per_row)
     close(metrics, reference[1])
     close(state.opt_state, reference[0].opt_state, rel=2e-5)
 
 
 def test_any_tile(reference):
-    state, metrics = one_step(make_mesh(devices=jax.devices()[:2]), tile=3)
+    state, metrics = one_step(
+        make_mesh(devices=jax.devices()[:2]), dataclasses.replace(OBJECTIVE, tile=3)
+    )
     close(metrics, reference[1])
     close(state.opt_state, reference[0].opt_state, rel=2e-5)
 
@@ -108,7 +122,7 @@ def test_large_parameters_are_cut_by_fsdp():
 def test_equals_a_dense_loss_and_optax_by_hand():
     model = config.Static(width=8)
     mesh = make_mesh(devices=jax.devices()[:4])
-    state, metrics = one_step(mesh, model=model, policy=Fixed(0.1))
+    state, metrics = one_step(mesh, Objective(Fixed(0.1), group_size=G), model)
 
     def dense_loss(table):
         def embed(texts):
@@ -119,7 +133,7 @@ def test_equals_a_dense_loss_and_optax_by_hand():
         return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.arange(B) * G).mean()
 
     table = embedder(model).init(jax.random.key(3))["embedding"]
-    loss, gradient = jax.value_and_grad(dense_loss)(table)
+    loss, gradient = jax.jit(jax.value_and_grad(dense_loss))(table)
     assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
     norm = jnp.linalg.norm(gradient)
     assert float(metrics["grad_norm"]) == pytest.approx(float(norm), rel=1e-5)
@@ -131,9 +145,7 @@ def test_equals_a_dense_loss_and_optax_by_hand():
 
 def test_decay_touches_matrices_only():
     # No gradient reaches an encoder whose update is all decay: the loss is masked to nothing.
-    made = embedder()
-    optimizer = make_optimizer(OPTIMIZER, steps=10)
-    state = first_state(made, Objective(Learned()), optimizer, seed=0)
+    state, optimizer = first_state(), make_optimizer(OPTIMIZER, steps=10)
     nothing = jax.tree.map(jnp.zeros_like, state.params)
     updates, _ = optimizer.update(nothing, state.opt_state, state.params)
     moved = jax.tree.map(lambda u: bool(np.any(np.asarray(u) != 0)), updates)
@@ -168,11 +180,7 @@ def test_the_temperature_is_neither_clipped_nor_clips():
 
 
 def test_an_update_that_is_not_finite_is_not_applied():
-    made = embedder()
-    optimizer = make_optimizer(OPTIMIZER, steps=10)
-    mesh = make_mesh(devices=jax.devices()[:1])
-    objective = Objective(Fixed(0.05), group_size=G)
-    state = first_state(made, objective, optimizer, seed=0)
+    state = first_state()
     broken = dataclasses.replace(
         state,
         params={
@@ -180,8 +188,7 @@ def test_an_update_that_is_not_finite_is_not_applied():
             "encoder": jax.tree.map(lambda x: x.at[0].set(jnp.nan), state.params["encoder"]),
         },
     )
-    step = jax.jit(make_train_step(made, objective, optimizer, mesh))
-    after, metrics = step(broken, batch(), np.bool_(False))
+    after, metrics = one_step(state=broken, diagnosing=False)
     assert metrics["finite"] == 0
     assert "largest_logit" in metrics
     assert int(after.step) == 0
@@ -191,12 +198,7 @@ def test_an_update_that_is_not_finite_is_not_applied():
 
 def test_diagnostics_are_left_out_unless_asked_for(reference):
     assert np.isfinite(float(reference[1]["entropy"]))
-    made, optimizer = embedder(), make_optimizer(OPTIMIZER, steps=10)
-    objective = Objective(Learned(initial=0.05), group_size=G)
-    state = first_state(made, objective, optimizer, seed=3)
-    mesh = make_mesh(devices=jax.devices()[:1])
-    step = jax.jit(make_train_step(made, objective, optimizer, mesh))
-    _, metrics = step(state, batch(), np.bool_(False))
+    _, metrics = one_step(diagnosing=False)
     assert np.isnan(float(metrics["entropy"]))
     assert float(metrics["loss"]) == pytest.approx(float(reference[1]["loss"]))
 

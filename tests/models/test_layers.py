@@ -1,4 +1,4 @@
-"""Attention a row at a time against float64 loops, value and gradient, dropout included."""
+"""Layers against float64 loops: attention a row at a time, value and gradient, with dropout."""
 
 import functools
 import itertools
@@ -104,3 +104,11 @@ def test_bfloat16_stays_close(way):
         assert a.dtype == jnp.bfloat16
         error = np.max(np.abs(np.asarray(a, np.float64) - b))
         assert error < 2**-6 * np.max(np.abs(b))  # bfloat16 has 8 bits
+
+
+def test_layer_normalisation_keeps_its_digits_far_from_zero():
+    x = (1000 + np.random.default_rng(0).normal(size=(5, 64))).astype(np.float32)
+    found = layers.layer_norm(1e-12, jnp.float32, "norm").init_with_output(jax.random.key(0), x)[0]
+    exact = x.astype(np.float64) - x.astype(np.float64).mean(axis=1, keepdims=True)
+    exact /= np.sqrt((exact**2).mean(axis=1, keepdims=True))
+    np.testing.assert_allclose(found, exact, atol=2e-4)  # a float32 near 1000 has steps of 6e-5
