@@ -38,7 +38,7 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
-    for command in ("train", "evaluate", "encode", "search"):
+    for command in ("train", "finetune", "evaluate", "encode", "search"):
         assert command in done.stdout
 
 

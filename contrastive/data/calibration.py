@@ -93,18 +93,14 @@ def calibrate(
     weights = np.array([part.weight for part in parts]) / sum(part.weight for part in parts)
     size = max(_SAMPLE, 4 * min(block, _LARGEST))
     samples = [_sample(part, tokenize, rng, size) for part in parts]
+    # Either each batch is of one sample, or all are of every sample.
+    kinds = zip(([sample] for sample in samples), np.ones((len(parts), 1)), weights, strict=True)
     if not one_source_batches:
-        counts = np.ceil(weights * size).astype(int)
-        drawn = [
-            sample[int(i)]
-            for sample, count in zip(samples, counts, strict=True)
-            for i in rng.choice(len(sample), count, replace=count > len(sample))
-        ]
-        samples, weights = [drawn], np.ones(1)
+        kinds = [(samples, weights, 1.0)]
     levels = [
-        level._replace(share=level.share * float(weight))
-        for sample, weight in zip(samples, weights, strict=True)
-        for level in _levels(sample, shape, rng, block=block, blocks=blocks)
+        level._replace(share=level.share * float(share))
+        for mixed, own_weights, share in kinds
+        for level in _levels(mixed, own_weights, shape, rng, block=block, blocks=blocks)
     ]
     return Ladder(_cover(levels, shape))
 
@@ -148,7 +144,7 @@ def tokenize_groups(
     return queries, documents
 
 
-def _levels(sample, shape: Shape, rng, *, block: int, blocks: int) -> list[_Rows]:
+def _levels(samples, weights, shape: Shape, rng, *, block: int, blocks: int) -> list[_Rows]:
     """Rows that a batch of these groups fits in, more and more surely."""
 
     def rows(texts, row_length):
@@ -157,8 +153,7 @@ def _levels(sample, shape: Shape, rng, *, block: int, blocks: int) -> list[_Rows
 
     packed, filled = min(block, _LARGEST), []
     for _ in range(_TRIALS):
-        # As in an epoch, no example comes twice.
-        chosen = [sample[int(i)] for i in rng.choice(len(sample), packed, replace=False)]
+        chosen = _draw(samples, weights, packed, rng)
         documents = [text for group in chosen for text in group.documents]
         queries = [group.query for group in chosen]
         filled.append((rows(queries, shape.query_length), rows(documents, shape.document_length)))
@@ -166,13 +161,28 @@ def _levels(sample, shape: Shape, rng, *, block: int, blocks: int) -> list[_Rows
     mean, spread = np.mean(filled, axis=0) * times, np.std(filled, axis=0) * np.sqrt(times)
     # The fullest of n blocks is expected about sqrt(2 log n) deviations above the mean.
     above = np.sqrt(2.0 * np.log(blocks))
-    most = block * np.array([1, max(len(group.documents) for group in sample)])  # a text a row
+    widest = max(len(group.documents) for sample in samples for group in sample)
+    most = block * np.array([1, widest])  # a text a row
     found = []
     for deviations, share in _LEVELS:
         tall = np.ceil(mean + (deviations + above) * spread)
         queries, documents = np.minimum(tall, most).astype(int)
         found.append(_Rows(int(queries), int(documents), share))
     return found
+
+
+def _draw(samples, weights, count: int, rng) -> list[_Lengths]:
+    """As a batch takes them: by weight, and none twice as long as there are enough."""
+    exact = weights * count
+    counts = np.floor(exact).astype(int)
+    if left := count - counts.sum():
+        rest = exact - counts
+        counts += rng.multinomial(left, rest / rest.sum())
+    return [
+        sample[int(i)]
+        for sample, n in zip(samples, counts, strict=True)
+        for i in rng.choice(len(sample), n, replace=n > len(sample))
+    ]
 
 
 def _cover(levels: list[_Rows], shape: Shape) -> tuple[tuple[int, int], ...]:

@@ -111,10 +111,10 @@ def steps_per_epoch(
 
 
 def _check_sizes(parts, batch_size, one_source_batches, processes, blocks) -> None:
-    sizes = {repr(part.source): len(part.source) for part in parts}
+    sizes = [(repr(part.source), len(part.source)) for part in parts]
     if not one_source_batches:
-        sizes = {" and ".join(sizes): sum(sizes.values())}
-    for name, size in sizes.items():
+        sizes = [(" and ".join(name for name, _ in sizes), sum(size for _, size in sizes))]
+    for name, size in sizes:
         if size < batch_size:
             others = ", leave it out, or set one_source_batches=False" if len(sizes) > 1 else ""
             raise DataError(

@@ -83,6 +83,21 @@ def test_sources_of_different_lengths_have_rungs_of_their_own(tokenize):
     assert 5 <= mixed[1] < 16
 
 
+@pytest.mark.parametrize("one_source", [True, False])
+def test_small_sources_are_measured_as_batches_take_them(tokenize, one_source):
+    # A batch holds much of every source, and hardly a text twice.
+    made = [part(RNG.integers(low, low + 12, 12), low) for low in (3, 12, 25, 38, 50)]
+    size = 10 if one_source else 30
+    options = {"batch_size": size, "seed": 0, "one_source_batches": one_source}
+    data, ladder = batches(made, tokenize, SHAPE, **options)
+    used, padded = 0, 0
+    for _, batch in zip(range(30), data, strict=False):
+        assert len(batch.documents.ids) <= ladder.rungs[-1][1]
+        used += np.sum(np.any(batch.documents.segments, axis=1))
+        padded += len(batch.documents.ids)
+    assert used >= 0.85 * padded
+
+
 def test_a_block_larger_than_what_is_measured_fits(tokenize):
     source = part(RNG.integers(4, 60, 3000))
     options = {"blocks": 1, "one_source_batches": True, "seed": 0}

@@ -215,5 +215,6 @@ def test_a_source_smaller_than_a_batch_is_refused_by_name(tokenize):
     for words in ("batch_size is 16 but Named('cherry') has 11", "leave it out", "_batches=False"):
         assert words in str(error.value)
     stream(tokenize, parts(), batch_size=16, one_source_batches=False)
+    stream(tokenize, parts()[:1] * 2, batch_size=60, one_source_batches=False)  # one source twice
     with pytest.raises(DataError, match=r"batch_size is 71 but Named\('apple'\) and .* has 70"):
         stream(tokenize, parts(), batch_size=71, one_source_batches=False)

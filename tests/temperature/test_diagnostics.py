@@ -23,13 +23,19 @@ def batch():
     return (*(x.astype(np.float32) for x in unit), ids.astype(np.int32))
 
 
-def truth(queries, documents, ids):
+QUERY_POOLS = np.arange(B, dtype=np.int32) % 3
+DOCUMENT_POOLS = np.repeat(QUERY_POOLS, G)
+DOCUMENT_POOLS[[3, 9, 10 * G + 1]] = -1  # no document is there
+
+
+def truth(queries, documents, ids, query_pools, document_pools):
     """Each number by its definition, in float64."""
     s = queries.astype(np.float64) @ documents.astype(np.float64).T
     values = {}
     rows = []
     for i in range(B):
-        others = [j for j in range(B * G) if j != i * G]
+        seen = np.flatnonzero(document_pools == query_pools[i])
+        others = [j for j in seen if j != i * G]
         kept = [j for j in others if ids[j] != ids[i * G]]
         negative = s[i, kept]
         r = np.exp(negative / T) / np.exp(negative / T).sum()
@@ -57,22 +63,25 @@ def truth(queries, documents, ids):
     return values
 
 
-@pytest.mark.parametrize("tile", [None, 3])
+ONE_POOL = np.zeros(B, np.int32), np.zeros(B * G, np.int32)
+
+
+@pytest.mark.parametrize(("tile", "pools"), [(None, ONE_POOL), (3, (QUERY_POOLS, DOCUMENT_POOLS))])
 @pytest.mark.parametrize("devices", [1, 8])
-def test_every_diagnostic_matches_its_definition(batch, tile, devices):
-    queries, documents, ids = batch
+def test_every_diagnostic_matches_its_definition(batch, tile, pools, devices):
     mesh = jax.make_mesh(
         (devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]
     )
     rows = PartitionSpec("data")
 
-    def mapped(queries, documents, ids):
+    def mapped(queries, documents, ids, *pools):
         described = functools.partial(diagnose, temperature=T, group_size=G, tile=tile)
-        return described(queries, documents, document_ids=ids, axis_name="data")
+        known = dict(zip(("query_pools", "document_pools"), pools, strict=True))
+        return described(queries, documents, document_ids=ids, axis_name="data", **known)
 
     mapped = jax.shard_map(mapped, mesh=mesh, in_specs=rows, out_specs=rows)
-    found = summarize(jax.jit(mapped)(*batch))
-    expected = truth(queries, documents, ids)
+    found = summarize(jax.jit(mapped)(*batch, *pools))
+    expected = truth(*batch, *pools)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert float(found[name]) == pytest.approx(value, rel=1e-5), name
@@ -104,3 +113,16 @@ def test_without_in_batch_negatives_only_the_own_group_is_described(batch):
     assert float(found["effective_negatives"]) == pytest.approx(1)
     assert float(found["negative_cosine"]) == pytest.approx(own.mean(), rel=1e-4)
     assert float(found["masked_share"]) == 0
+
+
+def test_without_in_batch_negatives_a_place_without_a_document_is_none(batch):
+    queries, documents, _ = batch
+    pools = np.repeat(np.arange(B, dtype=np.int32), G)
+    pools[7] = -1  # the fourth query's only negative
+    alone = {"temperature": T, "group_size": G, "in_batch": False, "document_pools": pools}
+    found = diagnose(queries, documents, query_pools=pools[::G], **alone)
+    own = np.einsum("bd,bd->b", queries, documents[1::G].astype(np.float64))
+    own[3] = 0
+    np.testing.assert_allclose(found.negative_cosine, own, atol=1e-6)
+    np.testing.assert_allclose(found.effective_negatives, np.where(np.arange(B) == 3, 0, 1))
+    assert not np.any(found.masked_share)

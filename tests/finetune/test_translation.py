@@ -1,0 +1,422 @@
+"""From flags to an experiment."""
+
+import math
+from pathlib import Path
+
+import pytest
+from finetuning import rows, translated, write_rows
+
+from contrastive import config
+from contrastive.errors import ConfigError, DataError
+from contrastive.training.optimizer import make_schedule
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """40 rows."""
+    return write_rows(tmp_path_factory.mktemp("data") / "rows.jsonl", rows(40, 2))
+
+
+def experiment(data, *flags, devices=1, **required):
+    return translated(*flags, data=data, devices=devices, **required).experiment
+
+
+def notices(data, *flags, **required):
+    return "\n".join(translated(*flags, data=data, **required).notices)
+
+
+def test_without_a_flag_everything_is_as_flagembeddings_defaults(data, tmp_path):
+    given = experiment(data, model="bge", output=tmp_path / "tuned")
+    assert given == config.Experiment(
+        name="tuned",
+        seed=42,
+        steps=15,  # 3 epochs of 40 // 8
+        batch_size=8,
+        data=config.Data(
+            train=config.Mixture(
+                parts=(config.Part(source=config.Jsonl(path=str(data), limit=100_000_000)),),
+                one_source_batches=False,
+            ),
+            group_size=8,
+            few_negatives="repeat",
+            query_prompt="",  # FlagEmbedding knows no prompts of checkpoints
+            document_prompt="",
+            query_max_length=32,
+            document_max_length=128,
+        ),
+        model=config.Checkpoint(name="bge"),
+        pooling="cls",
+        normalize=True,
+        loss=config.Loss(temperature=0.02),
+        optimizer=config.Optimizer(learning_rate=5e-5, schedule="linear", weight_decay=0.0),
+        log_steps=500,
+        save_steps=500,
+        keep_checkpoints=None,
+    )
+
+
+def test_every_other_flag_has_its_place(data):
+    given = experiment(
+        data,
+        *("--seed", 7, "--temperature", 0.05, "--mask_false_negatives", "False"),
+        *("--sentence_pooling_method", "mean", "--normalize_embeddings", "False"),
+        *("--query_max_len", 48, "--passage_max_len", 96, "--train_group_size", 3),
+        *("--shuffle_ratio", 0.5, "--few_negatives", "fewer", "--dataloader_num_workers", 6),
+        *("--dropout", 0.2, "--gradient_checkpointing", "--cache_dir", "hub"),
+        *("--weight_decay", 0.1, "--adam_beta1", 0.8, "--adam_beta2", 0.98),
+        *("--adam_epsilon", 1e-6, "--max_grad_norm", 0.5, "--learning_rate", 1e-5),
+        *("--fix_position_embedding", "--sub_batch_size", 4, "--save_total_limit", 3),
+        *("--use_mrl", "--mrl_dims", 64, 32, "--fsdp_devices", 2, "--report_to", "all"),
+    )
+    assert given.seed == 7
+    assert given.loss == config.Loss(temperature=0.05, mask_false_negatives=False, widths=(64, 32))
+    assert (given.pooling, given.normalize) == ("mean", False)
+    assert (given.data.query_max_length, given.data.document_max_length) == (48, 96)
+    assert (given.data.group_size, given.data.few_negatives) == (3, "fewer")
+    assert (given.data.shuffle_ratio, given.data.workers) == (0.5, 6)
+    assert given.model.model_dump(exclude={"kind", "name", "revision", "dtype"}) == {
+        "cache_dir": "hub",
+        "dropout": 0.2,
+        "remat": True,
+    }
+    assert given.optimizer == config.Optimizer(
+        learning_rate=1e-5,
+        schedule="linear",
+        weight_decay=0.1,
+        b1=0.8,
+        b2=0.98,
+        eps=1e-6,
+        max_grad_norm=0.5,
+        frozen=("position_embedding",),
+    )
+    assert given.chunk_tokens == 4 * 96
+    assert given.keep_checkpoints == 3
+    assert given.fsdp == 2
+    assert given.writers == ("tensorboard", "wandb")
+    assert experiment(data, "--max_grad_norm", 0).optimizer.max_grad_norm is None
+    assert experiment(data, "--mrl_dims", 64).loss.widths == ()  # without --use_mrl
+    assert experiment(data, "--sub_batch_size", -1).chunk_tokens is None
+
+
+@pytest.mark.parametrize(
+    ("devices", "flags", "batch_size", "shards"),
+    [
+        (1, [], 4, 1),
+        (8, [], 32, 8),
+        (8, ["--negatives_cross_device"], 32, 1),
+        (1, ["--gradient_accumulation_steps", 3], 12, 3),
+        (2, ["--gradient_accumulation_steps", 3], 24, 6),
+        (2, ["--gradient_accumulation_steps", 3, "--negatives_cross_device"], 24, 3),
+    ],
+)
+def test_batches_are_counted_over_devices_and_see_what_they_saw(
+    data, devices, flags, batch_size, shards
+):
+    flags = ["--per_device_train_batch_size", 4, *flags]
+    given = experiment(data, *flags, devices=devices)
+    assert (given.batch_size, given.loss.shards) == (batch_size, shards)
+    # Queries of one shard: those of a device's batch, or of all devices'.
+    together = 4 * (devices if "--negatives_cross_device" in flags else 1)
+    assert batch_size // shards == together
+
+
+@pytest.mark.parametrize(
+    ("flags", "steps"),
+    [
+        ([], 15),
+        (["--num_train_epochs", 2], 10),
+        (["--num_train_epochs", 0.5], 3),  # of 2.5
+        (["--max_steps", 4], 4),
+        (["--max_steps", 0], 15),
+        (["--per_device_train_batch_size", 7, "--num_train_epochs", 1], 5),
+        (["--gradient_accumulation_steps", 5], 3),
+        (["--per_device_train_batch_size", 64], 1),  # refused by name when it is trained
+        (["--max_example_num_per_dataset", 16], 6),
+    ],
+)
+def test_epochs_are_steps(data, flags, steps):
+    assert experiment(data, *flags).steps == steps
+
+
+def test_steps_of_several_files(tmp_path):
+    for name, count in (("a", 20), ("b", 13)):
+        write_rows(tmp_path / f"{name}.jsonl", rows(count, 1))
+    one = ["--num_train_epochs", 1]
+    assert experiment(tmp_path, *one).steps == 33 // 8
+    assert experiment(tmp_path, *one, "--same_dataset_within_batch").steps == 20 // 8 + 13 // 8
+
+
+@pytest.mark.parametrize(
+    ("flags", "schedule", "warmup"),
+    [
+        ([], "linear", 0),
+        (["--warmup_ratio", 0.1], "linear", 3),  # of 2.5
+        (["--warmup_steps", 5], "linear", 5),
+        (["--warmup_steps", 5, "--warmup_ratio", 0.1], "linear", 5),
+        (["--warmup_steps", 0.2], "linear", 5),
+        (["--warmup_steps", 99], "linear", 25),
+        (["--warmup_ratio", 0.1, "--lr_scheduler_type", "cosine"], "cosine", 3),
+        (["--warmup_ratio", 0.1, "--lr_scheduler_type", "constant"], "constant", 0),
+        (["--warmup_ratio", 0.1, "--lr_scheduler_type", "constant_with_warmup"], "constant", 3),
+    ],
+)
+def test_schedule_and_warm_up(data, flags, schedule, warmup):
+    optimizer = experiment(data, "--max_steps", 25, *flags).optimizer
+    assert (optimizer.schedule, optimizer.warmup_steps) == (schedule, warmup)
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "constant"])
+def test_the_learning_rate_takes_the_hugging_face_trainers_course(data, kind):
+    flags = ["--max_steps", 20, "--learning_rate", 1e-3, "--lr_scheduler_type", kind]
+    for warmup in (0, 4):
+        optimizer = experiment(data, *flags, "--warmup_steps", warmup).optimizer
+        schedule = make_schedule(optimizer, 20)
+        warmup = 0 if kind == "constant" else warmup
+        for step in range(warmup, 20):
+            done = (step - warmup) / (20 - warmup)
+            falls = {"linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
+            assert float(schedule(step)) == pytest.approx(1e-3 * falls.get(kind, 1.0), rel=1e-5)
+        for step in range(warmup):  # theirs is step / warmup: the first step would learn nothing
+            assert float(schedule(step)) == pytest.approx(1e-3 * (step + 1) / (warmup + 1))
+
+
+@pytest.mark.parametrize(
+    ("flags", "log", "save", "keep"),
+    [
+        ([], 500, 500, None),
+        (["--logging_steps", 1, "--save_steps", 7], 1, 7, None),
+        (["--logging_steps", 0.1, "--save_steps", 0.25], 4, 8, None),  # of 3.2
+        (["--save_strategy", "no"], 500, None, None),
+        (["--save_strategy", "epoch", "--save_total_limit", 1], 500, 5, 1),
+    ],
+)
+def test_how_often_it_logs_and_saves(data, flags, log, save, keep):
+    given = experiment(data, "--max_steps", 32, *flags)
+    assert (given.log_steps, given.save_steps, given.keep_checkpoints) == (log, save, keep)
+
+
+def test_held_out_rows_are_evaluated_on(data):
+    given = experiment(
+        data, *("--eval_data", data, "--eval_steps", 0.2, "--patience", 2, "--max_steps", 20)
+    )
+    assert given.data.validation == config.Jsonl(path=str(data))
+    assert (given.eval_steps, given.patience) == (4, 2)
+    assert experiment(data, "--eval_data", data, "--max_steps", 20).eval_steps == 20
+    assert experiment(data, "--eval_steps", 5).eval_steps is None
+
+
+@pytest.mark.parametrize(("flag", "kind"), [("kl_div", "kl"), ("m3_kd_loss", "m3")])
+def test_distillation(data, flag, kind):
+    flags = ["--kd_loss_type", flag, "--teacher_temperature", 3, "--kd_weight", 0.5]
+    assert experiment(data, *flags).loss.distill is None
+    given = experiment(data, *flags, "--knowledge_distillation", "True")
+    assert given.loss.distill == config.Distill(kind=kind, temperature=3.0, weight=0.5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype"), [([], "float32"), (["--bf16"], "bfloat16"), (["--fp16"], "bfloat16")]
+)
+def test_half_precision(data, flags, dtype):
+    assert experiment(data, *flags).model.dtype == dtype
+    assert ("no loss scaling" in notices(data, *flags)) == ("--fp16" in flags)
+
+
+# Instructions and formats.
+
+
+@pytest.mark.parametrize(
+    ("flags", "query", "passage", "row"),
+    [
+        ([], "", "", "{}"),
+        (["--query_instruction_for_retrieval", "find: "], "find: ", "", "{}"),
+        (["--passage_instruction_for_retrieval", "text: "], "", "text: ", "{}"),
+        (
+            [
+                *("--query_instruction_for_retrieval", "Find {it}"),
+                *("--query_instruction_format", r"Instruct: {}\nQuery: {}"),
+                *("--passage_instruction_for_retrieval", "P"),
+                *("--passage_instruction_format", r"<{}>\n{}"),
+            ],
+            "Instruct: Find {it}\nQuery: ",
+            "<P>\n",
+            "Instruct: {}\nQuery: ",
+        ),
+        (["--query_instruction_format", "{}: {}"], "", "", "{}: "),
+    ],
+)
+def test_instructions_are_put_into_their_formats(data, flags, query, passage, row):
+    given = experiment(data, *flags).data
+    assert (given.query_prompt, given.document_prompt) == (query, passage)
+    assert given.row_prompt == row
+
+
+@pytest.mark.parametrize("side", ["query", "passage"])
+@pytest.mark.parametrize("form", ["{}", "{}{}{}", "{}{}</s>", "{} says {}.", "no braces"])
+def test_formats_that_could_not_be_kept_with_the_model_are_refused(data, side, form):
+    with pytest.raises(ConfigError, match=f"--{side}_instruction_format is .* at its end the text"):
+        experiment(data, f"--{side}_instruction_format", form)
+
+
+# Files, folders and their names.
+
+
+def sizes(given):
+    """Files and rows of each part."""
+    found = []
+    for part in given.data.train.parts:
+        paths = (part.source.path,) if isinstance(part.source.path, str) else part.source.path
+        lines = sum(len(Path(path).read_text().splitlines()) for path in paths)
+        found.append(([Path(path).name for path in paths], lines))
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rows")
+    for name, count in (("large", 20), ("small", 5), ("tiny", 3)):
+        write_rows(folder / f"{name}.jsonl", rows(count, 1))
+    return folder
+
+
+APART = [(["large.jsonl"], 20), (["small.jsonl"], 5), (["tiny.jsonl"], 3)]
+MERGED = [(["large.jsonl"], 20), (["small.jsonl", "tiny.jsonl"], 8)]
+SAME = ["--same_dataset_within_batch", "True"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts", "notice"),
+    [
+        ([], APART, None),
+        (["--small_threshold", 6], APART, None),  # only where batches are of one file
+        (SAME, APART, None),
+        ([*SAME, "--small_threshold", 3], APART, None),
+        (
+            [*SAME, "--small_threshold", 6],
+            MERGED,
+            "small.jsonl, tiny.jsonl count as one data set of 8 rows",
+        ),
+        ([*SAME, "--small_threshold", 6, "--drop_threshold", 8], MERGED, "count as one data set"),
+        (
+            [*SAME, "--small_threshold", 6, "--drop_threshold", 9],
+            MERGED[:1],
+            "left out small.jsonl, tiny.jsonl (8 rows together, --drop_threshold is 9)",
+        ),
+    ],
+)
+def test_small_files_of_a_folder_are_merged_or_left_out_and_it_is_said(
+    folder, flags, parts, notice
+):
+    given, said = translated(*flags, data=folder)
+    assert sizes(given) == parts
+    assert given.data.train.one_source_batches == ("--same_dataset_within_batch" in flags)
+    about = [line for line in said if str(folder) in line]
+    assert len(about) == (notice is not None)
+    assert notice is None or notice in about[0]
+
+
+def test_nothing_left_to_train_on_is_refused(folder):
+    with pytest.raises(DataError, match="every file was left out; lower --drop_threshold"):
+        experiment(folder, *SAME, "--small_threshold", 50, "--drop_threshold", 50)
+
+
+@pytest.mark.parametrize(
+    ("file", "given", "in_batch"),
+    [
+        ("rows/a.jsonl", "rows/a.jsonl", True),
+        ("rows/a.jsonl", "rows", True),
+        ("rows-no_in_batch_neg/a.jsonl", "rows-no_in_batch_neg", False),
+        ("rows-no_in_batch_neg/a.jsonl", "rows-no_in_batch_neg/", False),
+        ("rows-no_in_batch_neg/a.jsonl", "rows-no_in_batch_neg/a.jsonl", False),
+        ("rows/a_no_in_batch_neg.jsonl", "rows/a_no_in_batch_neg.jsonl", False),
+        ("rows/a_no_in_batch_neg.jsonl", "rows", False),
+        ("rows/a.no_in_batch_neg.json", "rows/a.no_in_batch_neg.json", False),
+        ("no_in_batch_neg-rows/no_in_batch_neg-a.jsonl", "no_in_batch_neg-rows", True),
+    ],
+)
+@pytest.mark.parametrize("flags", [[], SAME])
+def test_a_name_that_ends_in_no_in_batch_neg_counts_and_is_said(
+    tmp_path, monkeypatch, file, given, in_batch, flags
+):
+    write_rows(tmp_path / file, rows(8, 1))
+    monkeypatch.chdir(tmp_path)
+    found, said = translated(*flags, data=given)
+    assert [part.in_batch for part in found.data.train.parts] == [in_batch]
+    (source,) = (part.source.path for part in found.data.train.parts)
+    told = [line for line in said if "ends in no_in_batch_neg" in line]
+    assert len(told) == (not in_batch)
+    assert in_batch or source in told[0]
+
+
+def test_parts_of_a_run_are_alone_or_not_each_for_itself(tmp_path):
+    write_rows(tmp_path / "x-no_in_batch_neg" / "a.jsonl", rows(8, 1))
+    write_rows(tmp_path / "b.jsonl", rows(8, 1))
+    files = [tmp_path / "b.jsonl", tmp_path / "x-no_in_batch_neg"]
+    given, said = translated("--train_data", *files)
+    assert [part.in_batch for part in given.data.train.parts] == [True, False]
+    assert "b.jsonl" not in "\n".join(said)
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--tokenizer_name", "other"], "--tokenizer_name is 'other', but the checkpoint's own"),
+        (["--config_name", "other"], "--config_name is 'other', but the checkpoint's own"),
+        (["--trust_remote_code", "True"], "code from checkpoints is never run"),
+        (["--use_fast_tokenizer", "False"], "only fast ones are"),
+        (["--use_mrl", "True"], "--use_mrl needs widths: --mrl_dims"),
+        (["--report_to", "mlflow"], "--report_to mlflow is not supported"),
+    ],
+)
+def test_settings_without_a_meaning_here_are_refused(data, flags, words):
+    with pytest.raises(ConfigError) as error:
+        experiment(data, *flags)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--temperature", 0], "greater than 0"),
+        (["--temperature", -0.02], "greater than 0"),
+        (["--train_group_size", 0], "greater than 0"),
+        (["--per_device_train_batch_size", 1, "--train_group_size", 1], "no negatives are left"),
+        (["--patience", 2], "set eval_steps and data.validation"),
+        (["--save_total_limit", 0], "keep_checkpoints"),
+        (["--learning_rate", 0], "learning_rate"),
+        (["--dropout", 1], "less than 1"),
+    ],
+)
+def test_impossible_values_are_refused(data, flags, words):
+    with pytest.raises(ValueError, match=words):
+        experiment(data, *flags)
+
+
+def test_the_names_of_the_checkpoint_itself_pass(data):
+    experiment(data, "--tokenizer_name", "bge", "--config_name", "bge", model="bge")
+
+
+def test_missing_data_is_refused_by_name(tmp_path):
+    with pytest.raises(DataError, match=r"--train_data: .*nowhere\.jsonl: no such file or folder"):
+        experiment(tmp_path / "nowhere.jsonl")
+    with pytest.raises(DataError, match="holds no file that ends in"):
+        experiment(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], "scores are float32"),
+        ([], "known false negatives are masked (--mask_false_negatives False keeps them)"),
+        (["--negatives_cross_device"], "the whole batch's, not 1/W of it"),
+        (["--sub_batch_size", 4], "--sub_batch_size bounds the memory"),
+        (["--knowledge_distillation", "True"], "--teacher_temperature"),
+    ],
+)
+def test_what_a_run_does_otherwise_is_said_and_nothing_else(data, flags, words):
+    assert words in notices(data, *flags)
+    if flags:
+        assert words not in notices(data)
+    assert "masked" not in notices(data, "--mask_false_negatives", "False")
