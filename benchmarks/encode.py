@@ -64,9 +64,8 @@ def measure(
         "device": chosen.device,
     }
     rounds = chosen.warmup + chosen.repeats
-    allocators = options.allocators_of(chosen)
     workers, loaded = start(
-        "encode", chosen.libraries, settings, device=chosen.device, allocators=allocators
+        "encode", chosen.libraries, settings, device=chosen.device, allocator=chosen.allocator
     )
     try:
         answers = interleave(workers, rounds, chosen.pause)
@@ -76,7 +75,6 @@ def measure(
     flops = texts.size_of(folder).flops(lengths, training=False)
     libraries = {
         library: {
-            "allocator": allocators[library],
             **results.of_library(
                 answers[library],
                 warmup=chosen.warmup,

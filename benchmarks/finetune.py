@@ -96,9 +96,8 @@ def measure(
         "dtype": chosen.dtype,
         "device": chosen.device,
     }
-    allocators = options.allocators_of(chosen)
     workers, loaded = start(
-        "finetune", chosen.libraries, settings, device=chosen.device, allocators=allocators
+        "finetune", chosen.libraries, settings, device=chosen.device, allocator=chosen.allocator
     )
     try:
         _check_tokens(loaded, lengths)
@@ -112,7 +111,6 @@ def measure(
     model = texts.size_of(folder)
     libraries = {
         library: {
-            "allocator": allocators[library],
             **results.of_library(
                 answers[library],
                 warmup=chosen.warmup,

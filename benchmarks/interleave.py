@@ -17,18 +17,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from contrastive.__main__ import environment
+
 OURS = "ours"
 PEERS = ("flagembedding", "sentence_transformers")
 LIBRARIES = (OURS, *PEERS)
-# PyTorch's buffers come from glibc, which by default gives large ones back and gets them again as
-# small pages, zeroed one by one. These settings keep them, and use huge pages.
-_KEEP = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=68719476736"
-_KEEP += ":glibc.malloc.top_pad=67108864"
-ALLOCATORS = {
-    "shipped": None,
-    "keep": _KEEP,
-    "keep+huge": f"{_KEEP}:glibc.malloc.hugetlb=1",
-}
+# What the `contrastive` command gives itself, and the peers get too: glibc as shipped gives large
+# buffers back and gets them again as small pages, zeroed one by one.
+ALLOCATORS = {"shipped": None, "keep+huge": environment({})["GLIBC_TUNABLES"]}
 
 
 class WorkerError(Exception):
@@ -50,15 +46,15 @@ class Worker:
     """
 
     def __init__(self, task: str, library: str, *, device: str, allocator: str):
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-        environment.pop("GLIBC_TUNABLES", None)
+        variables = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        variables.pop("GLIBC_TUNABLES", None)
         if tunables := ALLOCATORS[allocator]:
-            environment["GLIBC_TUNABLES"] = tunables
+            variables["GLIBC_TUNABLES"] = tunables
         if device == "cpu":
-            environment |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+            variables |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
         else:
             # JAX would take most of the device's memory at once, and leave the peers too little.
-            environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+            variables["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
         self.library = library
         # Closed by close().
         self._log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
@@ -67,7 +63,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=environment,
+            env=variables,
             text=True,
         )
 
@@ -145,7 +141,7 @@ def start(
     settings: Mapping[str, Any],
     *,
     device: str,
-    allocators: Mapping[str, str],
+    allocator: str,
 ) -> tuple[dict[str, Worker], dict[str, dict[str, Any]]]:
     """Starts workers and loads their libraries and models, one after another.
 
@@ -154,7 +150,7 @@ def start(
         libraries: Which.
         settings: What the workers are told, each the same.
         device: ``cpu`` or ``gpu``.
-        allocators: One of ``ALLOCATORS`` for each library.
+        allocator: One of ``ALLOCATORS``.
 
     Returns:
         Workers and what they say of themselves, without the peers that are not installed.
@@ -166,7 +162,7 @@ def start(
     loaded: dict[str, dict[str, Any]] = {}
     try:
         for library in libraries:
-            worker = Worker(task, library, device=device, allocator=allocators[library])
+            worker = Worker(task, library, device=device, allocator=allocator)
             workers[library] = worker
             try:
                 loaded[library] = worker.ask("load", **settings)

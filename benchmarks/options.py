@@ -10,7 +10,7 @@ from pathlib import Path
 import hardware
 import results
 import texts
-from interleave import ALLOCATORS, LIBRARIES, OURS
+from interleave import ALLOCATORS, LIBRARIES
 
 BERT_BASE = "bert-base"
 
@@ -37,8 +37,7 @@ def parser_of(description: str, *, repeats: int, warmup: int) -> argparse.Argume
     add("--repeats", type=int, default=repeats, help="timed rounds")
     add("--warmup", type=int, default=warmup, help="rounds before them")
     add("--pause", type=float, default=0.3, help="seconds before each step of a library")
-    add("--allocator", choices=ALLOCATORS, default="shipped", help="glibc's settings for ours")
-    add("--peer-allocator", choices=ALLOCATORS, default="keep+huge", help="and for the peers")
+    add("--allocator", choices=ALLOCATORS, default="keep+huge", help="glibc's, for all libraries")
     add("--peak-tflops", type=float, help="of the device; known for H100 and H200")
     add("--seed", type=int, default=0, help="decides the texts")
     add("--output", type=Path, default=Path(__file__).parent / "results", help="folder")
@@ -102,11 +101,3 @@ def model_folder(name: str | None, scratch: Path) -> Path:
         check=True,
     )
     return folder
-
-
-def allocators_of(chosen: argparse.Namespace) -> dict[str, str]:
-    """The allocator of each library."""
-    return {
-        library: chosen.allocator if library == OURS else chosen.peer_allocator
-        for library in chosen.libraries
-    }

@@ -125,7 +125,7 @@ def table(result: Mapping[str, Any]) -> str:
     lines = [
         f"{result['date']}, {machine['device_kind']}, {machine['cores']} cores; "
         + ", ".join(f"{n} {versions[n]}" for n in _shown(versions))
-        + f"; allocator {options['allocator']}, the peers' {options['peer_allocator']}",
+        + f"; allocator {options['allocator']}",
         "",
         f"| {' | '.join(heads)} |",
         f"|{'---|' * 2}{'---:|' * numbers}",

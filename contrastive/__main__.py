@@ -1,6 +1,45 @@
-"""`python -m contrastive`."""
+"""`contrastive` and `python -m contrastive`."""
 
-from contrastive.cli import main
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Mapping
+
+# A step's temporaries are gigabytes that glibc gives back after each step and gets again page by
+# page. These settings keep them, in the one heap that can, on huge pages. glibc reads them when a
+# process starts.
+_GLIBC = {
+    "mmap_max": "0",
+    "trim_threshold": str(64 << 30),
+    "top_pad": str(64 << 20),
+    "arena_max": "1",
+    "hugetlb": "1",
+}
+
+
+def environment(given: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables in which training on a CPU is fastest.
+
+    Args:
+      given: The process's; its own GLIBC_TUNABLES stay.
+
+    Returns:
+      All variables.
+    """
+    tunables = ":".join(f"glibc.malloc.{name}={value}" for name, value in _GLIBC.items())
+    return {"GLIBC_TUNABLES": tunables, **given}
+
+
+def main() -> None:
+    """Runs the command line, in a process started anew if glibc is to be told how to allocate."""
+    if "GLIBC_TUNABLES" not in os.environ and platform.libc_ver()[0] == "glibc":
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment(os.environ))
+    from contrastive.cli import main as command
+
+    command()
+
 
 if __name__ == "__main__":
     main()
