@@ -395,7 +395,8 @@ def test_impossible_values_are_refused(data, flags, words):
 
 
 def test_the_names_of_the_checkpoint_itself_pass(data):
-    experiment(data, "--tokenizer_name", "bge", "--config_name", "bge", model="bge")
+    named = experiment(data, "--tokenizer_name", "bge", "--config_name", "bge", model="bge")
+    assert named == experiment(data, model="bge")
 
 
 def test_missing_data_is_refused_by_name(tmp_path):

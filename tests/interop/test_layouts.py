@@ -153,7 +153,9 @@ def test_shards_prefixes_old_names_and_bfloat16(tmp_path):
 def test_one_file_comes_before_shards_as_in_transformers(tmp_path):
     write_plain(tmp_path)
     write_json(tmp_path / "model.safetensors.index.json", {"weight_map": {"a": "gone"}})
-    load(tmp_path)
+    table = load(tmp_path).params["word_embedding"]["embedding"]
+    expected = bert_weights()["embeddings.word_embeddings.weight"]
+    np.testing.assert_array_equal(table, np.asarray(expected, np.float32))
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "xlm-roberta"])
