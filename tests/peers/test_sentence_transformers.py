@@ -5,21 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sentence_transformers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
 
-pytest.importorskip("torch", reason="needs the peers extra: make test-peers")
-sentence_transformers = pytest.importorskip(
-    "sentence_transformers", reason="needs the peers extra: make test-peers"
-)
+from tiny import WORDS, experiment
+from transformers import AutoTokenizer
 
-from tiny import WORDS, experiment  # noqa: E402
-from transformers import AutoTokenizer  # noqa: E402
-
-from contrastive.config import Static  # noqa: E402
-from contrastive.evaluation.loading import load  # noqa: E402
-from contrastive.training.mesh import make_mesh  # noqa: E402
-from contrastive.training.runner import run  # noqa: E402
+from contrastive.config import Static
+from contrastive.evaluation.loading import load
+from contrastive.training.mesh import make_mesh
+from contrastive.training.runner import run
 
 TEXTS = [
     "kaba lode mifi",
