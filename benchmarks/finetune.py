@@ -6,6 +6,7 @@ timed and how it is made fair.
 """
 
 import argparse
+import itertools
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from typing import Any
 import options
 import results
 import texts
-from interleave import WorkerError, interleave, start, stop
+from interleave import OURS, WorkerError, interleave, start, stop
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "dropout 0.1": {"dropout": 0.1, "passages": "abstracts", "passage_length": 256},
@@ -30,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the benchmark, writes its result and prints its table."""
     parser = options.parser_of(str(__doc__).split("\n")[0], repeats=10, warmup=2)
     parser.add_argument("--settings", type=options.names, default=tuple(SETTINGS), help="by name")
+    parser.add_argument(
+        "--pairs", action="store_true", help="one peer at a time: three libraries take 24 GB"
+    )
     parser.add_argument("--batch-size", type=int, default=8, help="queries a step")
     parser.add_argument("--group-size", type=int, default=8, help="passages a query")
     parser.add_argument("--query-length", type=int, default=64, help="most tokens of a query")
@@ -39,19 +43,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = options.parse(parser, arguments)
     if unknown := sorted(set(chosen.settings) - set(SETTINGS)):
         parser.error(f"--settings: {', '.join(unknown)}; known are {', '.join(SETTINGS)}")
+    together = [chosen.libraries]
+    if chosen.pairs:
+        together = [(OURS, peer) for peer in chosen.libraries if peer != OURS]
     result = results.Result("finetune", chosen)
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.model_folder(chosen.model, Path(scratch))
-        for name in chosen.settings:
-            print(f"{name} ...", file=sys.stderr)
+        for name, libraries in itertools.product(chosen.settings, together):
+            print(f"{name}: {', '.join(libraries)} ...", file=sys.stderr)
             peak = result.value["peak_tflops"]
-            result.add(measure(name, chosen, folder, Path(scratch) / "rows.jsonl", peak))
+            rows_file = Path(scratch) / "rows.jsonl"
+            result.add(measure(name, libraries, chosen, folder, rows_file, peak))
     print(results.table(result.value))
     print(f"\n{result.path}", file=sys.stderr)
 
 
 def measure(
     name: str,
+    libraries: Sequence[str],
     chosen: argparse.Namespace,
     folder: Path,
     rows_file: Path,
@@ -61,6 +70,7 @@ def measure(
 
     Args:
         name: One of ``SETTINGS``.
+        libraries: Which take turns.
         chosen: The command line's options.
         folder: The model's.
         rows_file: Where the texts are put for the workers.
@@ -97,7 +107,7 @@ def measure(
         "device": chosen.device,
     }
     workers, loaded = start(
-        "finetune", chosen.libraries, settings, device=chosen.device, allocator=chosen.allocator
+        "finetune", libraries, settings, device=chosen.device, allocator=chosen.allocator
     )
     try:
         _check_tokens(loaded, lengths)
@@ -109,7 +119,7 @@ def measure(
     if not setting["dropout"]:
         _check_losses({library: steps[0]["loss"] for library, steps in answers.items()})
     model = texts.size_of(folder)
-    libraries = {
+    found = {
         library: {
             **results.of_library(
                 answers[library],
@@ -131,8 +141,8 @@ def measure(
         "told": {key: value for key, value in settings.items() if not key.endswith("_file")},
         "passages": setting["passages"],
         "real_tokens": [sum(of_step) for of_step in lengths],
-        "libraries": libraries,
-        "ratio": results.ratio(libraries),
+        "libraries": found,
+        "ratio": results.ratio(found),
     }
 
 
