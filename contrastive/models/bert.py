@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, UInt32
 
 from contrastive.models.dropout import Dropout, text_dropout
 from contrastive.models.family import Compute, Family, HFConfig, expect
-from contrastive.models.layers import ACTIVATIONS, attend, layer_norm, same_text
+from contrastive.models.layers import ACTIVATIONS, attend, dense, layer_norm, same_text
 from contrastive.types import Tokens
 
 
@@ -127,8 +127,7 @@ class _Layer(nn.Module):
         return layer_norm(spec.norm_eps, self.dtype, "mlp_norm")(x + y)
 
     def _dense(self, features: int, name: str) -> nn.Dense:
-        init = nn.initializers.normal(0.02)
-        return nn.Dense(features, kernel_init=init, dtype=self.dtype, name=name)
+        return dense(features, self.dtype, name)
 
 
 def _build(config: HFConfig, compute: Compute) -> Bert:

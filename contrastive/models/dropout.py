@@ -47,11 +47,23 @@ class Dropout:
             return x
         return _drop(_hidden_bits, rate, x, self.keys, self.positions)
 
-    def attention(self, p: Float[Array, "R H T T"], rate: float) -> Float[Array, "R H T T"]:
-        """Drops a share of attention probabilities and scales the others up."""
+    def attention(
+        self, p: Float[Array, "R H T T"], rate: float, *, keys_first: bool = False
+    ) -> Float[Array, "R H T T"]:
+        """Drops a share of attention probabilities and scales the others up.
+
+        Args:
+          p: Of queries (third axis) and keys (last axis).
+          rate: Share that is dropped.
+          keys_first: Whether the third axis is that of keys instead, and the last that of queries.
+
+        Returns:
+          The probabilities that are left.
+        """
         if self.keys is None or rate == 0.0:
             return p
-        return _drop(_attention_bits, rate, p, self.keys, self.positions)
+        bits = _attention_bits_keys_first if keys_first else _attention_bits
+        return _drop(bits, rate, p, self.keys, self.positions)
 
 
 def text_dropout(tokens: Tokens, seed: UInt32[Array, ""] | None) -> Dropout:
@@ -97,10 +109,20 @@ def _hidden_bits(shape, keys, positions):
 
 
 def _attention_bits(shape, keys, positions):
+    of_query, of_key = _attention_hashes(shape, keys, positions)
+    return mix(of_query[:, :, :, None] ^ of_key[:, None, None, :])
+
+
+def _attention_bits_keys_first(shape, keys, positions):
+    """The same bits, the last two axes the other way round; made so, not turned round in memory."""
+    of_query, of_key = _attention_hashes(shape, keys, positions)
+    return mix(of_query[:, :, None, :] ^ of_key[:, None, :, None])
+
+
+def _attention_hashes(shape, keys, positions):
     head = jnp.arange(shape[1], dtype=jnp.uint32) * jnp.uint32(_GOLDEN)
     of_query = mix(keys[:, None, :] ^ head[:, None])  # [R, H, T]
-    of_key = positions.astype(jnp.uint32)[:, None, None, :] * jnp.uint32(_GOLDEN)
-    return mix(of_query[..., None] ^ of_key)
+    return of_query, positions.astype(jnp.uint32) * jnp.uint32(_GOLDEN)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

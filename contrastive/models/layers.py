@@ -8,14 +8,36 @@ from collections.abc import Callable, Mapping
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from contrastive.models.dropout import Dropout
 from contrastive.types import Tokens
 
+
+def gelu(x: Array) -> Array:
+    """GELU with erf, in float32 as PyTorch computes it.
+
+    x (1 + erf(x / sqrt 2)) / 2
+
+    `nn.gelu` has the same values by erfc, and keeps one more array for the backward pass.
+
+    Args:
+      x: Any shape.
+
+    Returns:
+      The same shape.
+
+    Source:
+      Hendrycks & Gimpel, 2016, arXiv:1606.08415.
+    """
+    wide = x.astype(jnp.float32)
+    return (0.5 * wide * (1.0 + lax.erf(wide * np.float32(0.5**0.5)))).astype(x.dtype)
+
+
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
-    "gelu": functools.partial(nn.gelu, approximate=False),
+    "gelu": gelu,
     "gelu_new": functools.partial(nn.gelu, approximate=True),
     "gelu_pytorch_tanh": functools.partial(nn.gelu, approximate=True),
     "relu": nn.relu,
@@ -85,34 +107,43 @@ def _row_by_row(rate, blocks, q, k, v, mask, dropout):
 
 def _row_by_row_forward(rate, blocks, q, k, v, mask, dropout):
     def one(row):
-        q, k, v, mask, dropout = row
+        (q, k, v), mask, dropout = map(_heads_first, row[:3]), *row[3:]
         logits = _masked(_product("rhqd,rhkd->rhqk", q, k), q.shape[-1], mask[:, None])
         top = logits.max(axis=-1, keepdims=True)
         e = jnp.exp(logits - top)
         total = e.sum(axis=-1, keepdims=True)
         y = _product("rhqk,rhkd->rhqd", dropout.attention(e, rate).astype(v.dtype), v) / total
-        return y.astype(v.dtype), top + jnp.log(total)
+        return _heads_first(y.astype(v.dtype)), (top + jnp.log(total))[..., 0]
 
-    row = (*map(_heads_first, (q, k, v)), mask, dropout)
+    row = (q, k, v, mask, dropout)
     y, log_total = _each_row(one, row, blocks)
-    return _heads_first(y), (*row, y, log_total)
+    return y, (*row, y, log_total)
 
 
 def _row_by_row_backward(rate, blocks, residuals, cotangent):
-    def one(row):
-        q, k, v, mask, dropout, y, log_total, g = row
-        logits = _masked(_product("rhqd,rhkd->rhqk", q, k), q.shape[-1], mask[:, None])
-        p = jnp.exp(logits - log_total)
-        d_v = _product("rhqk,rhqd->rhkd", dropout.attention(p, rate).astype(g.dtype), g)
-        d_p = dropout.attention(_product("rhqd,rhkd->rhqk", g, v), rate)
-        mean = (g.astype(jnp.float32) * y.astype(jnp.float32)).sum(axis=-1, keepdims=True)
-        d_logits = (p * (d_p - mean) * q.shape[-1] ** -0.5).astype(g.dtype)
-        d_q = _product("rhqk,rhkd->rhqd", d_logits, k)
-        d_k = _product("rhqk,rhqd->rhkd", d_logits, q)
-        return tuple(x.astype(g.dtype) for x in (d_q, d_k, d_v))
+    """With keys before queries, so that of five products but one contracts its first axes.
 
-    found = _each_row(one, (*residuals, _heads_first(cotangent)), blocks)
-    return (*map(_heads_first, found), None, None)
+    Such a product is three times slower than the others on CPUs.
+    """
+
+    def one(row):
+        *vectors, mask, dropout, log_total = row
+        q, k, v, y, g = map(_heads_first, vectors)
+        logits = _product("rhkd,rhqd->rhkq", k, q)
+        logits = _masked(logits, q.shape[-1], jnp.swapaxes(mask, 1, 2)[:, None])
+        p = jnp.exp(logits - log_total[:, :, None, :])
+        drop = functools.partial(dropout.attention, rate=rate, keys_first=True)
+        d_v = _product("rhkq,rhqd->rhkd", drop(p).astype(g.dtype), g)
+        d_p = drop(_product("rhkd,rhqd->rhkq", v, g))
+        mean = (g.astype(jnp.float32) * y.astype(jnp.float32)).sum(axis=-1)
+        d_logits = (p * (d_p - mean[:, :, None, :]) * q.shape[-1] ** -0.5).astype(g.dtype)
+        d_q = jnp.swapaxes(_product("rhdk,rhkq->rhdq", jnp.swapaxes(k, 2, 3), d_logits), 2, 3)
+        d_k = _product("rhkq,rhqd->rhkd", d_logits, q)
+        return tuple(_heads_first(x.astype(g.dtype)) for x in (d_q, d_k, d_v))
+
+    q, k, v, mask, dropout, y, log_total = residuals
+    found = _each_row(one, (q, k, v, y, cotangent, mask, dropout, log_total), blocks)
+    return (*found, None, None)
 
 
 _row_by_row.defvjp(_row_by_row_forward, _row_by_row_backward)
@@ -163,6 +194,39 @@ def rotate(
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+def dense(features: int, dtype, name: str, *, bias: bool = True, stddev: float = 0.02) -> nn.Dense:
+    """A linear layer on tokens.
+
+    Rows and tokens are one axis in it: the gradient of its weights is then a product that contracts
+    one axis, which CPUs do a quarter faster than two.
+
+    Args:
+      features: Width of the result.
+      dtype: What it computes in.
+      name: Of its parameters.
+      bias: Whether it has one.
+      stddev: Of the first weights.
+
+    Returns:
+      The module.
+    """
+    init = nn.initializers.normal(stddev)
+    return nn.Dense(
+        features,
+        use_bias=bias,
+        kernel_init=init,
+        dtype=dtype,
+        name=name,
+        dot_general=_dot_general_of_tokens,
+    )
+
+
+def _dot_general_of_tokens(x, kernel, dimension_numbers, **how):
+    del dimension_numbers  # the last axis of x, the first of the kernel
+    flat = lax.dot_general(x.reshape(-1, x.shape[-1]), kernel, (((1,), (0,)), ((), ())), **how)
+    return flat.reshape(*x.shape[:-1], -1)
 
 
 def layer_norm(eps: float, dtype, name: str, *, bias: bool = True) -> nn.LayerNorm:

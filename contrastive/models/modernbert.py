@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from contrastive.models.dropout import Dropout, text_dropout
 from contrastive.models.family import Compute, Family, HFConfig, expect
-from contrastive.models.layers import ACTIVATIONS, attend, layer_norm, rotate, same_text
+from contrastive.models.layers import ACTIVATIONS, attend, dense, layer_norm, rotate, same_text
 from contrastive.types import Tokens
 
 
@@ -141,8 +141,7 @@ class _Layer(nn.Module):
     def _dense(self, features: int, name: str, bias: bool, *, out: bool = False) -> nn.Dense:
         # What is added to the residual stream starts small, so that depth does not blow it up.
         stddev = 0.02 / (2 * len(self.spec.windows)) ** 0.5 if out else 0.02
-        init = nn.initializers.normal(stddev)
-        return nn.Dense(features, use_bias=bias, kernel_init=init, dtype=self.dtype, name=name)
+        return dense(features, self.dtype, name, bias=bias, stddev=stddev)
 
 
 def _norm(spec: Spec, dtype: Any, name: str) -> nn.LayerNorm:
