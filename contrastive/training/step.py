@@ -107,7 +107,7 @@ def make_train_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = _updated(state.params, updates, objective.policy)
         norm = optax.tree.norm(grads["encoder"])
-        finite = jnp.isfinite(loss) & _all_finite(grads) & _all_finite(params)
+        finite = jnp.isfinite(loss) & _is_finite(grads) & _is_finite(params)
         new = TrainState(state.step + 1, state.seed, params, opt_state)
         new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
         describe = functools.partial(_describe, objective, mesh)
@@ -134,8 +134,9 @@ def make_train_step(
     return train_step
 
 
-def _all_finite(tree: PyTree) -> Bool[Array, ""]:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))
+def _is_finite(tree: PyTree) -> Bool[Array, ""]:
+    """Through the norm, one number a parameter; beyond 1e19 it is not finite either."""
+    return jnp.isfinite(optax.tree.norm(tree))
 
 
 def _updated(params: Params, updates: PyTree, policy: Policy) -> Params:

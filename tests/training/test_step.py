@@ -171,12 +171,47 @@ def test_the_temperature_is_neither_clipped_nor_clips():
         return {name: x for name, x in named.items() if ".mu" in name}
 
     calm, wild = moment(0.1), moment(1e6)
-    encoder = [name for name in calm if "kernel" in name]
+    encoder = [name for name in calm if "encoder" in name]
     assert encoder
     for name in encoder:
         np.testing.assert_array_equal(calm[name], wild[name])
-    (temperature,) = (name for name in calm if "log_scale" in name)
+    (temperature,) = (name for name in calm if "temperature" in name)
     assert wild[temperature] == pytest.approx(1e5)  # (1 - b1) * gradient, whole
+
+
+def test_stacked_parameters_take_the_steps_they_take_alone():
+    # Against plain AdamW, which knows no stacks; shapes that coincide but are treated differently.
+    settings = config.Optimizer(weight_decay=0.3, max_grad_norm=0.5, learning_rate=0.1)
+    rng = np.random.default_rng(0)
+    shapes = {
+        "layer_0": {"kernel": (3, 3), "bias": (3,)},
+        "layer_1": {"kernel": (3, 3), "bias": (3,)},
+        "embedding": {"table": (3, 3)},
+    }
+
+    def some():
+        return jax.tree.map(
+            lambda s: rng.normal(size=s).astype(np.float32),
+            shapes,
+            is_leaf=lambda s: isinstance(s, tuple),
+        )
+
+    params, grads = some(), some()
+    both = {"encoder": params, "temperature": {"value": jnp.float32(0.1)}}
+    optimizer = make_optimizer(settings, steps=10)
+    given = {"encoder": grads, "temperature": {"value": jnp.float32(0)}}
+    updates, _ = optimizer.update(given, optimizer.init(both), both)
+    norm = np.sqrt(sum(np.sum(np.float64(g) ** 2) for g in jax.tree.leaves(grads)))
+    rate = float(make_schedule(settings, 10)(0))
+    for path, update in jax.tree_util.tree_leaves_with_path(updates["encoder"]):
+        names = [key.key for key in path]
+        p, g = (functools.reduce(lambda t, n: t[n], names, tree) for tree in (params, grads))
+        g = g * min(1.0, settings.max_grad_norm / norm)
+        step = g / (np.abs(g) + settings.eps)
+        if names[-1] == "kernel":
+            step = step + settings.weight_decay * p
+        # float32 knows 1 - b2 = 0.001 to 1.3e-5.
+        np.testing.assert_allclose(update, -rate * step, rtol=2e-5, err_msg=str(names))
 
 
 def test_an_update_that_is_not_finite_is_not_applied():
