@@ -21,6 +21,7 @@ from contrastive.interop.reading import load as load_model
 from contrastive.models.embedder import Embedder
 from contrastive.models.family import Compute
 from contrastive.temperature.policies import Fixed
+from contrastive.training.compilation import step_options
 from contrastive.training.mesh import batch_sharding, make_mesh, state_sharding
 from contrastive.training.objective import Objective
 from contrastive.training.optimizer import make_optimizer
@@ -99,7 +100,9 @@ class OurStep:
         sharding = state_sharding(self.mesh, jax.eval_shape(init, model.params))
         self.state = jax.jit(init, out_shardings=sharding)(model.params)
         step = make_train_step(embedder, objective, optimizer, self.mesh)
-        self._step = jax.jit(step, donate_argnums=0, out_shardings=(sharding, None))
+        self._step = jax.jit(
+            step, donate_argnums=0, out_shardings=(sharding, None), compiler_options=step_options()
+        )
         self._diagnosing = jnp.asarray(False)
         self._programs: dict[Any, Any] = {}
         self.compile_seconds: list[float] = []

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Sequence
 
 import grain
 import numpy as np
-from tqdm import tqdm
 
 from contrastive.data.calibration import Part, Shape, calibrate, tokenize_groups
 from contrastive.data.groups import Group, draw_group
@@ -62,9 +62,6 @@ def batches(
     for part in parts:
         part.rules.check(part.source)
     _check_sizes(parts, batch_size, one_source_batches, processes, blocks)
-    if sum(len(part.source) for part in parts) <= _SMALL:
-        for part in parts:
-            _remember(part, tokenize)
     ladder = calibrate(
         parts,
         tokenize,
@@ -74,6 +71,8 @@ def batches(
         one_source_batches=one_source_batches,
         seed=seed,
     )
+    if sum(len(part.source) for part in parts) <= _SMALL:
+        threading.Thread(target=_remember, args=(parts, tokenize), daemon=True).start()
     most_positives = max(part.source.most_positives for part in parts)
     collate = functools.partial(
         _collate,
@@ -154,13 +153,12 @@ def _groups(parts, batch_size, one_source_batches, seed, process, processes):
     return mixed.batch(own, batch_fn=list)[process::processes]
 
 
-def _remember(part: Part, tokenize: Tokenizer) -> None:
-    """Tokenises a small data set whole: its first epoch is then as fast as the others."""
-    source, rules = part.source, part.rules
-    bar = tqdm(total=len(source), desc="tokenising", unit=" examples", leave=False, delay=2)
-    with bar:
-        for start in range(0, len(source), 1024):
-            examples = [source[i] for i in range(start, min(start + 1024, len(source)))]
+def _remember(parts: Sequence[Part], tokenize: Tokenizer) -> None:
+    """Tokenises small data sets whole, while programs compile: no epoch waits for it."""
+    for part in parts:
+        source, rules = part.source, part.rules
+        for start in range(0, len(source), 256):
+            examples = [source[i] for i in range(start, min(start + 256, len(source)))]
             prompts = [rules.prompts(example) for example in examples]
             pairs = list(zip(examples, prompts, strict=True))
             tokenize([own.query + example.query for example, own in pairs], rules.query_length)
@@ -170,7 +168,6 @@ def _remember(part: Part, tokenize: Tokenizer) -> None:
                 for text in (*example.positives, *example.negatives)
             ]
             tokenize(documents, rules.document_length)
-            bar.update(len(examples))
 
 
 def _collate(

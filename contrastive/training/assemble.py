@@ -22,6 +22,7 @@ from contrastive.interop.model import Model
 from contrastive.interop.opening import Start, open_model
 from contrastive.models.embedder import Embedder, shapes_of
 from contrastive.temperature.policies import Fixed, Learned, Policy
+from contrastive.training.compilation import step_options
 from contrastive.training.feed import Feed
 from contrastive.training.mesh import make_mesh, state_sharding
 from contrastive.training.objective import Distillation, Objective
@@ -161,7 +162,9 @@ def _training(
         lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes, sharding
     )
     step = make_train_step(embedder, objective, optimizer, mesh)
-    compiled = jax.jit(step, donate_argnums=0, out_shardings=(sharding, None))
+    compiled = jax.jit(
+        step, donate_argnums=0, out_shardings=(sharding, None), compiler_options=step_options()
+    )
     begin = jax.jit(init, out_shardings=sharding)
     return lambda: begin(start.init(experiment.seed)), like, compiled
 
