@@ -90,7 +90,7 @@ def measure(
     }
     return {
         "name": f"{len(corpus):,} texts",
-        "told": {key: value for key, value in settings.items() if not key.endswith("_file")},
+        "told": results.told(settings),
         "real_tokens": sum(lengths),
         "least_cosine": _agreement(answers, chosen.dtype),
         "libraries": libraries,

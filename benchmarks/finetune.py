@@ -138,7 +138,7 @@ def measure(
     }
     return {
         "name": name,
-        "told": {key: value for key, value in settings.items() if not key.endswith("_file")},
+        "told": results.told(settings),
         "passages": setting["passages"],
         "real_tokens": [sum(of_step) for of_step in lengths],
         "libraries": found,

@@ -31,7 +31,8 @@ class Result:
     def __init__(self, task: str, chosen: argparse.Namespace):
         machine = hardware.describe(chosen.device)
         today = datetime.date.today().isoformat()
-        shown = {name: value for name, value in vars(chosen).items() if name != "table"}
+        here = ("table", "output")  # which folders a machine has is nobody else's business
+        shown = {name: value for name, value in vars(chosen).items() if name not in here}
         self.value: dict[str, Any] = {
             "task": task,
             "date": today,
@@ -59,6 +60,15 @@ class Result:
 def read(path: Path) -> dict[str, Any]:
     """Reads a result's file."""
     return json.loads(path.read_text("utf-8"))
+
+
+def told(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the libraries were told, without the folders of this machine."""
+    return {
+        name: value
+        for name, value in settings.items()
+        if not name.endswith("_file") and name != "model_folder"
+    }
 
 
 def of_library(

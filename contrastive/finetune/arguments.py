@@ -174,9 +174,11 @@ GROUPS: tuple[Any, ...] = (
     TrainerArguments,
 )
 
-# Flags of the Hugging Face trainer that change nothing here.
+# Flags of the Hugging Face trainer that change nothing here. DeepSpeed divides the same training
+# over GPUs in another way, and FlagEmbedding's examples all have it.
 IGNORED = frozenset(
     {
+        "deepspeed",
         "do_train",
         "disable_tqdm",
         "dataloader_pin_memory",
@@ -206,9 +208,10 @@ IGNORED = frozenset(
         "group_by_length",
     }
 )
-# And those that would: what to give instead.
+# Of those, what some may be wanted for.
+REMARKS = {"deepspeed": "where memory is short, --fsdp_devices N divides parameters over N devices"}
+# And those that would change something: what to give instead.
 INSTEAD = {
-    "deepspeed": "--fsdp_devices N divides parameters and optimizer state over N devices",
     "fsdp": "--fsdp_devices N divides parameters and optimizer state over N devices",
     "fsdp_config": "--fsdp_devices N divides parameters and optimizer state over N devices",
     "optim": "AdamW is the only optimizer; set --learning_rate, --adam_beta1 and the like",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from contrastive.errors import FolderError
+from contrastive.finetune.arguments import REMARKS
 from contrastive.finetune.parsing import Arguments, parse
 
 RUN = "training"
@@ -36,7 +37,7 @@ def finetune(words: Sequence[str]) -> None:
     experiment, notices = translate(given, jax.device_count())
     if distributed.is_first():
         if ignored:
-            print(f"contrastive: without effect here: {', '.join(f'--{n}' for n in ignored)}")
+            print(f"contrastive: without effect here: {', '.join(map(_remarked, ignored))}")
         for notice in notices:
             print(f"contrastive: {notice}")
         if given.trainer.overwrite_output_dir:
@@ -48,6 +49,10 @@ def finetune(words: Sequence[str]) -> None:
             print(f"Stopped and saved in {folder / RUN}. The same command goes on from there.")
         else:
             print(f"\nmodel: {folder}   metrics: {folder / RUN / 'metrics.jsonl'}")
+
+
+def _remarked(flag: str) -> str:
+    return f"--{flag} ({REMARKS[flag]})" if flag in REMARKS else f"--{flag}"
 
 
 def _check_folder(folder: Path, given: Arguments) -> None:

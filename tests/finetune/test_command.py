@@ -190,8 +190,8 @@ def test_the_model_itself_and_folders_of_others_are_not_written_to(place, tmp_pa
 
 def test_mistakes_are_answered_in_a_line(place, tmp_path):
     with pytest.raises(SystemExit) as stopped:
-        main(["finetune", *map(str, flags(place, tmp_path / "out")), "--deepspeed", "ds.json"])
-    assert str(stopped.value).startswith("contrastive: --deepspeed is not supported: --fsdp")
+        main(["finetune", *map(str, flags(place, tmp_path / "out")), "--fsdp", "full_shard"])
+    assert str(stopped.value).startswith("contrastive: --fsdp is not supported: --fsdp_devices")
     words = [*flags(place, tmp_path / "out"), "--train_data", tmp_path / "nowhere.jsonl"]
     with pytest.raises(SystemExit) as stopped:
         main(["finetune", *map(str, words)])
@@ -218,9 +218,10 @@ def test_flagembeddings_own_example_data(shared_data, tmp_path):
             *("--dataloader_drop_last", "True", "--logging_steps", 1, "--save_steps", 1000),
             *("--negatives_cross_device", "--overwrite_output_dir", "--save_safetensors", "True"),
             *("--bf16", "--gradient_checkpointing", "--token", "hf_not_to_be_kept"),
+            *("--deepspeed", "../ds_stage0.json", "--cache_path", tmp_path / "cache"),
         )
     )
-    assert "without effect here: --save_safetensors" in output
+    assert "without effect here: --save_safetensors, --deepspeed (where memory is" in output
     for folder in folders[2:]:
         assert f"{examples / folder}/" in output  # said to be without in-batch negatives
     found = losses(tmp_path / "out" / "training")

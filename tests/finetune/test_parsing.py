@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from contrastive.errors import ConfigError
-from contrastive.finetune.arguments import GROUPS, IGNORED, INSTEAD
+from contrastive.finetune.arguments import GROUPS, IGNORED, INSTEAD, REMARKS
 from contrastive.finetune.parsing import parse
 
 REQUIRED = ["--model_name_or_path", "m", "--train_data", "d.jsonl", "--output_dir", "o"]
@@ -203,7 +203,7 @@ def test_a_bad_value_is_answered_with_the_good_ones(capsys, words, shown):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--deepspeed", "ds_stage0.json"], "--deepspeed is not supported: --fsdp_devices N"),
+        (["--fsdp", "full_shard"], "--fsdp is not supported: --fsdp_devices N"),
         (["--use_lora", "True"], "--use_lora is not supported: only encoders"),
         (["--eval-strategy", "steps"], "--eval_strategy is not supported: --eval_data FILE"),
         (["--load_best_model_at_end"], "best checkpoint is always what is exported"),
@@ -241,7 +241,8 @@ def test_no_flag_is_both_known_and_refused_or_ignored():
     assert not known & IGNORED
     assert not known & set(INSTEAD)
     assert not IGNORED & set(INSTEAD)
-    for answer in INSTEAD.values():  # every flag that is recommended is there
+    assert set(REMARKS) <= IGNORED
+    for answer in (*INSTEAD.values(), *REMARKS.values()):  # every flag that is recommended is there
         flags = [word.strip(",;") for word in answer.split() if word.startswith("--")]
         assert {flag[2:] for flag in flags} <= known, answer
 
