@@ -72,7 +72,7 @@ def batches(
         seed=seed,
     )
     if sum(len(part.source) for part in parts) <= _SMALL:
-        threading.Thread(target=_remember, args=(parts, tokenize), daemon=True).start()
+        threading.Thread(target=_remember, args=(parts, tokenize)).start()
     most_positives = max(part.source.most_positives for part in parts)
     collate = functools.partial(
         _collate,
@@ -158,6 +158,8 @@ def _remember(parts: Sequence[Part], tokenize: Tokenizer) -> None:
     for part in parts:
         source, rules = part.source, part.rules
         for start in range(0, len(source), 256):
+            if not threading.main_thread().is_alive():
+                return  # the program has ended, and waits for this thread
             examples = [source[i] for i in range(start, min(start + 256, len(source)))]
             prompts = [rules.prompts(example) for example in examples]
             pairs = list(zip(examples, prompts, strict=True))
