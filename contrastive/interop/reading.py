@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
+from tokenizers import normalizers
 
 from contrastive.errors import ConfigError, FolderError
 from contrastive.interop.model import Model, largest_id
@@ -65,7 +66,12 @@ def load(folder: Path, compute: Compute | None = None) -> Model:
     except ValueError as error:
         raise FolderError(f"{weights_in}: {error}") from None
     tokenizer, names, tokenizer_config = _tokenizer(weights_in, module.vocab_size)
-    length = _length(weights_in, tokenizer_config, module.max_length)
+    said = _said_of_texts(weights_in)
+    length = _length(said, tokenizer_config, module.max_length)
+    if said.get("do_lower_case") and not _lower_cases(tokenizer):
+        own = [tokenizer.normalizer] if tokenizer.normalizer else []
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
+        tokenizer_config = {}  # transformers' class of the tokenizer would make the old one again
     ours = read_json(folder / OURS) if (folder / OURS).is_file() else {}
     query_prompt, document_prompt = _prompts(folder)
     return Model(
@@ -179,13 +185,22 @@ def _optional(path: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
-def _length(folder: Path, tokenizer_config: Mapping[str, Any], positions: int | None) -> int:
-    """Most tokens: as sentence-transformers says, else the tokenizer; no more than positions."""
-    # sentence_bert_config.json, in older folders sentence_roberta_config.json and the like.
+def _said_of_texts(folder: Path) -> dict[str, Any]:
+    """sentence_bert_config.json, in older folders sentence_roberta_config.json and the like."""
     paths = sorted(folder.glob("sentence_*_config.json"))
-    given = read_json(paths[0]) if paths else {}
-    if given.get("do_lower_case"):
-        raise FolderError(f"{paths[0]}: do_lower_case is not supported")
-    said = given.get("max_seq_length") or tokenizer_config.get("model_max_length") or _UNLIMITED
-    length = min(int(said), positions or _UNLIMITED)
+    return read_json(paths[0]) if paths else {}
+
+
+def _lower_cases(tokenizer: tokenizers.Tokenizer) -> bool:
+    """Whether it does by itself what do_lower_case asks for; BERT's uncased ones do."""
+    normalizer = tokenizer.normalizer
+    return normalizer is not None and normalizer.normalize_str("Aa").endswith("aa")
+
+
+def _length(
+    said: Mapping[str, Any], tokenizer_config: Mapping[str, Any], positions: int | None
+) -> int:
+    """Most tokens: as sentence-transformers says, else the tokenizer; no more than positions."""
+    most = said.get("max_seq_length") or tokenizer_config.get("model_max_length") or _UNLIMITED
+    length = min(int(most), positions or _UNLIMITED)
     return length if length < _UNLIMITED else _STATIC_LENGTH

@@ -189,12 +189,6 @@ def test_prompts_that_pooling_leaves_out(tmp_path):
     refused(tmp_path, tmp_path / "1_Pooling" / "config.json", "include_prompt")
 
 
-def test_texts_that_the_transformer_module_would_lower(tmp_path):
-    path = write_modules(write_plain(tmp_path), *TWO, pooling=MEAN) / "sentence_bert_config.json"
-    write_json(path, {"max_seq_length": 8, "do_lower_case": True})
-    refused(tmp_path, path, "do_lower_case")
-
-
 def opened(folder, **changes):
     data = {"query_max_length": 8, "document_max_length": 8}
     experiment = config.Experiment(

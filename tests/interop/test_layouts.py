@@ -1,5 +1,6 @@
 """The layouts of published folders: what each file says, and which file wins."""
 
+import dataclasses
 import json
 
 import jax.numpy as jnp
@@ -15,9 +16,12 @@ from folders import (
     write_weights,
 )
 from safetensors.flax import save_file as save_jax
+from tokenizers.normalizers import NFC, BertNormalizer, Lowercase, Sequence
+from transformers import AutoTokenizer
 
 from contrastive.data.tokenization import BERT_NAMES
 from contrastive.interop.reading import load
+from contrastive.interop.writing import save
 from contrastive.models.family import Compute
 
 MEAN = {"word_embedding_dimension": 8, "pooling_mode_mean_tokens": True}
@@ -167,6 +171,49 @@ def test_lengths_of_old_and_new_folders(tmp_path, name):
     config = {**BERT_NAMES, "model_max_length": 13}
     write_json(tmp_path / "tokenizer_config.json", config)
     assert load(tmp_path).document_length == 13
+
+
+def with_normalizer(normalizer):
+    """The tokenizer with another, or none."""
+    tokenizer = type(TOKENIZER).from_str(TOKENIZER.to_str())
+    tokenizer.normalizer = normalizer
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    "normalizer", [None, NFC(), Sequence([BertNormalizer(lowercase=False), NFC()])]
+)
+def test_texts_are_lower_cased_first_where_a_folder_says_so(tmp_path, normalizer):
+    write_modules(write_plain(tmp_path), *THREE, pooling=MEAN)
+    tokenizer = with_normalizer(normalizer)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    text = "A Model IS Saved"
+    unknown = tokenizer.token_to_id("[UNK]")
+    assert unknown in load(tmp_path).tokenizer.encode(text).ids
+    write_json(tmp_path / "sentence_bert_config.json", {"do_lower_case": True})
+    expected = tokenizer.encode(text.lower()).ids
+    assert unknown not in expected
+    model = load(tmp_path)
+    assert model.tokenizer.encode(text).ids == expected
+    save(tmp_path / "again", dataclasses.replace(model, pooling="mean", normalize=True))
+    assert load(tmp_path / "again").tokenizer.encode(text).ids == expected
+    loaded = AutoTokenizer.from_pretrained(tmp_path / "again")
+    assert loaded(text)["input_ids"] == expected
+
+
+@pytest.mark.parametrize(
+    "normalizer", [BertNormalizer(lowercase=True), Lowercase(), Sequence([NFC(), Lowercase()])]
+)
+def test_a_tokenizer_that_lower_cases_is_left_alone(tmp_path, normalizer):
+    """As BAAI/bge-small-en-v1.5 has it."""
+    write_modules(write_plain(tmp_path), *THREE, pooling=MEAN)
+    tokenizer = with_normalizer(normalizer)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    said = {"max_seq_length": 11, "do_lower_case": True}
+    write_json(tmp_path / "sentence_bert_config.json", said)
+    model = load(tmp_path)
+    assert model.tokenizer.to_str() == tokenizer.to_str()
+    assert model.document_length == 11
 
 
 def test_buffers_of_older_files_do_not_matter(tmp_path):

@@ -310,6 +310,23 @@ def test_there_trained_and_back(tmp_path, kind, dtype):
             assert torch.equal(weight, ours[name])
 
 
+def test_texts_are_lower_cased_where_the_folder_says_so(tmp_path):
+    """With a tokenizer that knows capitals, as of a cased BERT."""
+    sentence_transformer(tmp_path, "bert", torch.float32)
+    said = tmp_path / "theirs" / "sentence_bert_config.json"
+    said.write_text(json.dumps({"max_seq_length": 12, "do_lower_case": True}))
+    cased = transformers.BertTokenizer(vocab=TOKENIZER.get_vocab(), do_lower_case=False)
+    cased.save_pretrained(tmp_path / "theirs")
+    peer = float32(tmp_path / "theirs")
+    texts = ["Kaba", "LODE-migu NUGU", "lode-migu nugu", " ".join(WORDS).title()]
+    vectors = assert_same_vectors(tmp_path / "theirs", peer, texts)
+    np.testing.assert_allclose(vectors[1], vectors[2], atol=1e-6)
+    save(tmp_path / "ours", load(tmp_path / "theirs"))
+    np.testing.assert_array_equal(
+        assert_same_vectors(tmp_path / "ours", float32(tmp_path / "ours"), texts), vectors
+    )
+
+
 def test_a_pickle_is_converted_by_the_command_it_is_refused_with(tmp_path):
     model = randomized("BertModel")
     model.save_pretrained(tmp_path)
