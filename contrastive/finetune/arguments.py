@@ -131,7 +131,9 @@ class TrainerArguments:
     overwrite_output_dir: bool = _flag("Start anew where another run was.", False)
     per_device_train_batch_size: int = _flag("Queries a device and step.", 8)
     gradient_accumulation_steps: int = _flag(
-        "So many batches a step, each with its own negatives.", 1
+        "So many batches a step, each with its own negatives. The memory is one batch's, or "
+        "--sub_batch_size's.",
+        1,
     )
     num_train_epochs: float = _flag("Times each row is seen.", 3.0)
     max_steps: int = _flag("Steps, instead of epochs, where positive.", -1)

@@ -246,8 +246,11 @@ def _optimizer(given: Arguments, steps: int) -> config.Optimizer:
 
 
 def _chunk_tokens(given: Arguments) -> int | None:
-    texts = given.encoder.sub_batch_size
-    return texts * given.data.passage_max_len if texts and texts > 0 else None
+    texts = given.encoder.sub_batch_size or 0
+    if texts <= 0 and given.trainer.gradient_accumulation_steps > 1:
+        # Those who accumulate have memory for one of the batches.
+        texts = given.trainer.per_device_train_batch_size * given.data.train_group_size
+    return texts * given.data.passage_max_len if texts > 0 else None
 
 
 def _steps(every: float, steps: int) -> int:
@@ -278,8 +281,13 @@ def _differences(given: Arguments, experiment: config.Experiment) -> list[str]:
         found.append("known false negatives are masked (--mask_false_negatives False keeps them)")
     if given.loss.negatives_cross_device:
         found.append("the gradient across devices is the whole batch's, not 1/W of it")
-    if given.encoder.sub_batch_size:
+    if (given.encoder.sub_batch_size or 0) > 0:
         found.append("--sub_batch_size bounds the memory")
+    elif experiment.chunk_tokens:
+        found.append(
+            f"accumulated batches are one step with gradient caching, {experiment.chunk_tokens:,} "
+            "tokens a device at a time (--sub_batch_size changes that)"
+        )
     if given.data.knowledge_distillation:
         found.append("the teacher's softmax has a --teacher_temperature")
     return [f"unlike FlagEmbedding: {'; '.join(found)}"]

@@ -137,6 +137,22 @@ def test_devices_and_accumulated_batches_see_no_others_unless_asked_to(model, tm
         same(seen.losses, np.concatenate([naive.info_nce(q, d, 0.02, G)[0] for q, d in pairs]))
 
 
+def test_accumulated_batches_take_the_memory_of_one(model, tmp_path):
+    data = write_rows(tmp_path / "rows.jsonl", rows(256, G - 1))
+    mesh = make_mesh(devices=jax.devices()[:1])
+
+    def temporary(*flags):
+        parts = assemble(translated(*FLAGS, *flags, model=model, data=data).experiment, mesh)
+        batch = parts.feed.take(stop=False).batch
+        compiled = parts.train_step.lower(parts.like, batch, np.bool_(False)).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    size = "--per_device_train_batch_size"
+    at_once = temporary(size, 256)
+    accumulated = temporary(size, 32, "--gradient_accumulation_steps", 8)
+    assert accumulated < 0.5 * at_once  # embeddings and scores of the whole batch are left
+
+
 # 2. Under bf16 its scores are bfloat16: logits of up to 50 move in steps of 0.25.
 
 

@@ -121,6 +121,23 @@ def test_batches_are_counted_over_devices_and_see_what_they_saw(
 
 
 @pytest.mark.parametrize(
+    ("flags", "chunk"),
+    [
+        (["--gradient_accumulation_steps", 1], None),
+        (["--gradient_accumulation_steps", 2], 4 * 3 * 64),  # the passages of one of the batches
+        (["--gradient_accumulation_steps", 8], 4 * 3 * 64),
+        (["--gradient_accumulation_steps", 8, "--sub_batch_size", -1], 4 * 3 * 64),
+        (["--gradient_accumulation_steps", 8, "--sub_batch_size", 5], 5 * 64),
+        (["--sub_batch_size", 5], 5 * 64),
+    ],
+)
+@pytest.mark.parametrize("devices", [1, 4])  # a chunk is a device's
+def test_accumulated_batches_are_encoded_one_at_a_time(data, devices, flags, chunk):
+    shape = ["--per_device_train_batch_size", 4, "--train_group_size", 3, "--passage_max_len", 64]
+    assert experiment(data, *shape, *flags, devices=devices).chunk_tokens == chunk
+
+
+@pytest.mark.parametrize(
     ("flags", "steps"),
     [
         ([], 15),
@@ -413,6 +430,7 @@ def test_missing_data_is_refused_by_name(tmp_path):
         ([], "known false negatives are masked (--mask_false_negatives False keeps them)"),
         (["--negatives_cross_device"], "the whole batch's, not 1/W of it"),
         (["--sub_batch_size", 4], "--sub_batch_size bounds the memory"),
+        (["--gradient_accumulation_steps", 2], "8,192 tokens a device at a time"),
         (["--knowledge_distillation", "True"], "--teacher_temperature"),
     ],
 )
