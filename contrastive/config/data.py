@@ -55,7 +55,7 @@ class Part(Config):
     source: Source
     """Its examples."""
     weight: PositiveFloat | None = None
-    """Its share of the training, beside the weights of the others; None is its size."""
+    """Its share of the training, beside the weights of the others; None, for all, is their size."""
     in_batch: bool = True
     """Whether its queries see other queries' documents, and these see its documents."""
     group_size: PositiveInt | None = None

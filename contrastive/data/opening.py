@@ -75,7 +75,12 @@ def row_files(folder: Path) -> list[Path]:
 
 
 def open_sources(train: config.Training) -> list[Source]:
-    """Opens, and checks, all that is trained on, in the order of the config."""
+    """Opens, and checks, all that is trained on, in the order of the config.
+
+    Raises:
+      DataError: With file and line, for bad rows.
+      ConfigError: For a mixture of which only some parts have a weight.
+    """
     return [open_source(part.source) for part in _parts(train)]
 
 
@@ -122,7 +127,19 @@ def make_parts(
 
 
 def _parts(train: config.Training) -> tuple[config.Part, ...]:
-    return train.parts if isinstance(train, config.Mixture) else (config.Part(source=train),)
+    if not isinstance(train, config.Mixture):
+        return (config.Part(source=train),)
+    without = [
+        f"parts[{number}] ({getattr(part.source, 'path', part.source.kind)})"
+        for number, part in enumerate(train.parts)
+        if part.weight is None
+    ]
+    if 0 < len(without) < len(train.parts):
+        raise ConfigError(
+            f"data.train: no weight is given for {', '.join(without)}, but others have one, which "
+            "does not compare with a size; give all parts a weight, or none, to go by their sizes"
+        )
+    return train.parts
 
 
 def _first(own, default):

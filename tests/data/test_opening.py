@@ -7,7 +7,7 @@ import pytest
 
 from contrastive import config
 from contrastive.data.opening import make_parts, open_source, open_sources, row_files, shape_of
-from contrastive.errors import DataError
+from contrastive.errors import ConfigError, DataError
 
 
 def write(path, queries, **fields):
@@ -79,7 +79,7 @@ def test_what_a_part_does_not_say_is_as_the_data_says(tmp_path):
         train=config.Mixture(
             parts=(
                 config.Part(source=config.Jsonl(path=paths[0])),
-                config.Part(source=config.Jsonl(path=paths[1]), weight=0.5, in_batch=False, **own),
+                config.Part(source=config.Jsonl(path=paths[1]), in_batch=False, **own),
             )
         ),
         group_size=2,
@@ -91,7 +91,6 @@ def test_what_a_part_does_not_say_is_as_the_data_says(tmp_path):
     )
     prompts = {"query_prompt": "q: ", "document_prompt": "d: "}
     common, special = make_parts(data, open_sources(data.train), **prompts, teacher=False)
-    assert (common.weight, special.weight) == (3, 0.5)
     assert (common.rules.in_batch, special.rules.in_batch) == (True, False)
     for part, expected in (
         (common, (2, "q: ", "d: ", 9, 30)),
@@ -110,3 +109,26 @@ def test_what_a_part_does_not_say_is_as_the_data_says(tmp_path):
     assert (shape.query_length, shape.document_length, shape.texts_per_row) == (9, 70, 4)
     with pytest.raises(DataError, match=r"a\.jsonl:1: distillation wants"):
         make_parts(data, open_sources(data.train), **prompts, teacher=True)
+
+
+def test_parts_are_weighted_all_or_by_their_sizes(tmp_path):
+    paths = [write(tmp_path / f"{name}.jsonl", "q" * n) for n, name in enumerate("abc", start=1)]
+
+    def weights(*given):
+        parts = [
+            config.Part(source=config.Jsonl(path=path), weight=weight)
+            for path, weight in zip(paths, given, strict=True)
+        ]
+        data = config.Data(train=config.Mixture(parts=tuple(parts)))
+        sources = open_sources(data.train)
+        made = make_parts(data, sources, query_prompt="", document_prompt="", teacher=False)
+        return [part.weight for part in made]
+
+    assert weights(None, None, None) == [1, 2, 3]
+    assert weights(2, 0.5, 1) == [2, 0.5, 1]
+    with pytest.raises(ConfigError) as error:
+        weights(None, 2, None)
+    assert f"no weight is given for parts[0] ({paths[0]}), parts[2] ({paths[2]})" in str(
+        error.value
+    )
+    assert "give all parts a weight, or none" in str(error.value)
