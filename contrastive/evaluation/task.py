@@ -14,6 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from contrastive.data.example import Source, check_whole
+from contrastive.data.groups import Prompts, Rules
 from contrastive.errors import DataError
 
 
@@ -26,35 +27,53 @@ class Retrieval:
       queries: Text by query id.
       corpus: Text by document id.
       relevant: For each judged query, gain (> 0) by document id.
+      query_prompts: By query id, what is put before its text instead of the encoder's prompt.
+      document_prompts: The same by document id.
     """
 
     name: str
     queries: dict[str, str]
     corpus: dict[str, str]
     relevant: dict[str, dict[str, int]]
+    query_prompts: dict[str, str] = dataclasses.field(default_factory=dict)
+    document_prompts: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def from_examples(source: Source, name: str) -> Retrieval:
+def from_examples(source: Source, name: str, rules: Rules | None = None) -> Retrieval:
     """Ranks every document of held-out examples for each of their queries.
 
     Args:
-      source: Examples; equal texts become one query, or one document.
+      source: Examples; equal texts with equal prompts become one query, or one document.
       name: For tables.
+      rules: By which prompts are put before texts, as in training; the encoder's unless given.
 
     Returns:
-      The task; positives are relevant with gain 1.
+      The task; documents that have the text of a positive are relevant with gain 1.
     """
-    ids: dict[str, str] = {}
-    asked: dict[str, str] = {}
-    relevant: dict[str, dict[str, int]] = {}
+    asked: dict[tuple[str, str], str] = {}
+    ranked: dict[tuple[str, str], str] = {}
+    answers: dict[str, list[str]] = {}
     for number in range(len(source)):
         example = source[number]
+        prompts = rules.prompts(example) if rules else Prompts("", "")
         for text in (*example.positives, *example.negatives):
-            ids.setdefault(text, f"d{len(ids)}")
-        query = asked.setdefault(example.query, f"q{len(asked)}")
-        relevant.setdefault(query, {}).update({ids[text]: 1 for text in example.positives})
-    queries = {id: text for text, id in asked.items()}
-    return Retrieval(name, queries, {id: text for text, id in ids.items()}, relevant)
+            ranked.setdefault((prompts.document, text), f"d{len(ranked)}")
+        query = asked.setdefault((prompts.query, example.query), f"q{len(asked)}")
+        answers.setdefault(query, []).extend(example.positives)
+    with_text: dict[str, list[str]] = {}
+    for (_, text), id in ranked.items():
+        with_text.setdefault(text, []).append(id)
+    return Retrieval(
+        name,
+        queries={id: text for (_, text), id in asked.items()},
+        corpus={id: text for (_, text), id in ranked.items()},
+        relevant={
+            query: {id: 1 for text in texts for id in with_text[text]}
+            for query, texts in answers.items()
+        },
+        query_prompts={id: prompt for (prompt, _), id in asked.items()} if rules else {},
+        document_prompts={id: prompt for (prompt, _), id in ranked.items()} if rules else {},
+    )
 
 
 def load_beir(folder: str | Path, split: str = "test") -> Retrieval:

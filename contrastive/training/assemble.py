@@ -12,6 +12,7 @@ from contrastive import config
 from contrastive.data.calibration import Part
 from contrastive.data.concatenated import Concatenated
 from contrastive.data.example import Source
+from contrastive.data.groups import Rules
 from contrastive.data.opening import make_parts, open_source, open_sources, shape_of
 from contrastive.data.pipeline import batches
 from contrastive.data.tokenization import Tokenizer
@@ -119,7 +120,7 @@ def assemble(experiment: config.Experiment, mesh: Mesh | None = None) -> Parts:
         ),
         model=model,
         notices=(*start.notices, *_about_teacher(experiment.loss, source)),
-        **{name: _task(held_out.get(name), name) for name in ("validation", "test")},
+        **{name: _task(held_out.get(name), name, data, model) for name in ("validation", "test")},
     )
 
 
@@ -140,8 +141,15 @@ def _about_teacher(loss: config.Loss, source: Source) -> Iterator[str]:
             )
 
 
-def _task(source: Source | None, name: str) -> Retrieval | None:
-    return None if source is None else from_examples(source, f"held-out {name}")
+def _task(source: Source | None, name: str, data: config.Data, model: Model) -> Retrieval | None:
+    if source is None:
+        return None
+    rules = Rules(
+        query_prompt=model.query_prompt,
+        document_prompt=model.document_prompt,
+        row_prompt=data.row_prompt,
+    )
+    return from_examples(source, f"held-out {name}", rules)
 
 
 def _training(
