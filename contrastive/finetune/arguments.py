@@ -128,7 +128,9 @@ class TrainerArguments:
     _argument_group_name = "training"
 
     output_dir: str = _flag("The trained model; its run is in training/ inside.")
-    overwrite_output_dir: bool = _flag("Start anew where another run was.", False)
+    overwrite_output_dir: bool = _flag(
+        "Start anew where a run with other settings or other data was, which is removed.", False
+    )
     per_device_train_batch_size: int = _flag("Queries a device and step.", 8)
     gradient_accumulation_steps: int = _flag(
         "So many batches a step, each with its own negatives. The memory is one batch's, or "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,10 +39,8 @@ def finetune(words: Sequence[str]) -> None:
             print(f"contrastive: without effect here: {', '.join(map(_remarked, ignored))}")
         for notice in notices:
             print(f"contrastive: {notice}")
-        if given.trainer.overwrite_output_dir:
-            _forget_other_run(folder / RUN, experiment)
-    distributed.barrier("folder")
-    results = run(experiment, folder / RUN, model_folder=folder)
+    overwrite = given.trainer.overwrite_output_dir
+    results = run(experiment, folder / RUN, model_folder=folder, overwrite=overwrite)
     if distributed.is_first():
         if results is None:
             print(f"Stopped and saved in {folder / RUN}. The same command goes on from there.")
@@ -68,13 +65,3 @@ def _check_folder(folder: Path, given: Arguments) -> None:
             f"--output_dir {folder} is not empty and holds no {RUN}/ of an earlier run; give "
             "another folder, or --overwrite_output_dir"
         )
-
-
-def _forget_other_run(run: Path, experiment) -> None:
-    from contrastive.training.workdir import check
-
-    try:
-        check(run, experiment)
-    except FolderError:
-        if (run / "config.json").is_file():  # a run of ours, and of nobody else
-            shutil.rmtree(run)

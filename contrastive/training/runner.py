@@ -22,13 +22,20 @@ from contrastive.training.step import TrainState
 from contrastive.training.workdir import check, check_inputs, claimed
 
 
-def run(config: Experiment, workdir: Path, *, model_folder: Path | None = None) -> Results | None:
+def run(
+    config: Experiment,
+    workdir: Path,
+    *,
+    model_folder: Path | None = None,
+    overwrite: bool = False,
+) -> Results | None:
     """Trains, evaluates and exports; goes on where an earlier call in the folder stopped.
 
     Args:
       config: The run.
       workdir: Its folder; local, or shared by all processes.
       model_folder: Where the trained model goes; `model/` in its folder unless given.
+      overwrite: Whether a run with another config, or other inputs, is removed from the folder.
 
     Returns:
       The results, or None when the run was asked to stop before its end.
@@ -41,7 +48,7 @@ def run(config: Experiment, workdir: Path, *, model_folder: Path | None = None) 
     """
     distributed.initialize()
     keep_compiled_programs()
-    check(workdir, config)  # before minutes go into data
+    check(workdir, config, overwrite=overwrite)  # before minutes go into data
     parts = assemble(config)
     if distributed.is_first():
         for notice in parts.notices:
@@ -49,7 +56,7 @@ def run(config: Experiment, workdir: Path, *, model_folder: Path | None = None) 
     distributed.barrier("checked")  # every process has looked before one writes
     with contextlib.ExitStack() as stack:
         if distributed.is_first():
-            stack.enter_context(claimed(workdir, config, parts.inputs))
+            stack.enter_context(claimed(workdir, config, parts.inputs, overwrite=overwrite))
         distributed.barrier("claimed")
         check_inputs(workdir, parts.inputs)
         checkpoints = Checkpoints(workdir / "checkpoints", config.keep_checkpoints)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,23 @@ from filelock import FileLock, Timeout
 from contrastive.config import Experiment, differences
 from contrastive.errors import FolderError
 
-_CONFIG, _INPUTS = "config.json", "inputs.json"
+_CONFIG, _INPUTS, _LOCK = "config.json", "inputs.json", ".lock"
 
 
-def check(workdir: Path, config: Experiment) -> None:
+def check(workdir: Path, config: Experiment, *, overwrite: bool = False) -> None:
     """Whether a run may use the folder; looks, and changes nothing.
 
     Args:
       workdir: The folder, there or not.
       config: Of the run.
+      overwrite: Whether it may take the place of another run.
 
     Raises:
       FolderError: If the folder has another config, naming the fields that differ, holds something
         else, or cannot be written.
     """
     if (workdir / _CONFIG).exists():
-        different = differences(load_config(workdir), config)
+        different = [] if overwrite else differences(load_config(workdir), config)
         if different:
             fields = "\n  ".join(different)
             raise FolderError(
@@ -47,20 +49,23 @@ def check(workdir: Path, config: Experiment) -> None:
 
 
 @contextlib.contextmanager
-def claimed(workdir: Path, config: Experiment, inputs: Mapping[str, str]) -> Iterator[None]:
+def claimed(
+    workdir: Path, config: Experiment, inputs: Mapping[str, str], *, overwrite: bool = False
+) -> Iterator[None]:
     """Makes the folder this run's, alone, while entered.
 
     Args:
       workdir: The folder; made if it is not there.
       config: Of the run.
       inputs: Fingerprints of what the config names but does not hold: data and tokenizer.
+      overwrite: Whether a run with another config, or other inputs, is removed from the folder.
 
     Raises:
       FolderError: If another process is at work in the folder, or the run was started with other
         inputs.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(workdir / ".lock")
+    lock = FileLock(workdir / _LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -68,12 +73,30 @@ def claimed(workdir: Path, config: Experiment, inputs: Mapping[str, str]) -> Ite
             f"another process is at work in {workdir}; wait for it, or give another --workdir"
         ) from None
     with lock:
+        if overwrite:
+            _remove_other_run(workdir, config, inputs)
         check(workdir, config)
         if not (workdir / _CONFIG).exists():
             write_json(workdir / _INPUTS, inputs)
             write_json(workdir / _CONFIG, config.model_dump(mode="json"))
         check_inputs(workdir, inputs)
         yield
+
+
+def _remove_other_run(workdir: Path, config: Experiment, inputs: Mapping[str, str]) -> None:
+    """Empties the folder of a run that is not this one; what is no run stays as it is."""
+    if not (workdir / _CONFIG).is_file():
+        return
+    try:
+        check(workdir, config)
+        check_inputs(workdir, inputs)
+    except (FolderError, FileNotFoundError):
+        # Without the lock another process would think itself alone, and without the config what is
+        # left by a removal that is cut short would be nobody's.
+        names = sorted({path.name for path in workdir.iterdir()} - {_LOCK, _CONFIG})
+        print(f"contrastive: removing the other run in {workdir}: {', '.join((*names, _CONFIG))}")
+        for path in (workdir / name for name in (*names, _CONFIG)):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def check_inputs(workdir: Path, inputs: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -162,12 +163,28 @@ def test_another_run_of_ones_own_is_overwritten_only_if_asked(place, finished, t
     with pytest.raises(FolderError, match=r"another config:\n(.*\n)* +seed: 42 -> 7\n"):
         finetune(list(map(str, changed)))
     assert (copy / "model.safetensors").read_bytes() == before
-    finish(start(*changed, "--overwrite_output_dir"))
+    output = finish(start(*changed, "--overwrite_output_dir"))
+    assert re.search(r"removing the other run in .*training: checkpoints, .*config\.json\n", output)
     found, old = (losses(run / "training") for run in (copy, folder))
     assert len(found) == STEPS
     assert found[0] != old[0]
     assert written(copy) == {*FILES, "notes.txt"}
     assert (copy / "model.safetensors").read_bytes() != before
+
+
+def test_a_run_on_other_rows_is_overwritten_only_if_asked(place, tmp_path):
+    own = tmp_path / "rows.jsonl"
+    words = [*flags(place, tmp_path / "tuned"), "--train_data", own, "--max_steps", 2]
+    write_rows(own, rows(20, 2))
+    finish(start(*words))
+    old = losses(tmp_path / "tuned" / "training")
+    write_rows(own, rows(20, 2, seed=5))
+    output = finish(start(*words), expected_code=1)
+    assert "its inputs have changed: data.train" in output
+    assert "removing the other run" in finish(start(*words, "--overwrite_output_dir"))
+    new = losses(tmp_path / "tuned" / "training")
+    assert len(new) == len(old) == 2
+    assert new[0] != old[0]
 
 
 def test_the_model_itself_and_folders_of_others_are_not_written_to(place, tmp_path):
