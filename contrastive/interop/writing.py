@@ -22,8 +22,8 @@ _FLOAT32 = {"torch_dtype": "float32", "dtype": "float32"}
 def save(folder: Path, model: Model) -> None:
     """Writes a complete sentence-transformers folder: weights, pooling, normalisation, length.
 
-    A query longer than `query_length` is cut there by this library, and at `document_length` by
-    sentence-transformers, which knows one length.
+    sentence-transformers knows one length and gets the longer of the two, so that it cuts no text
+    which this library leaves whole; contrastive.json keeps both.
 
     Args:
       folder: Made if it is not there; files of the same names are replaced.
@@ -35,7 +35,7 @@ def save(folder: Path, model: Model) -> None:
         modules.append(_module(1, "Pooling", "1_Pooling"))
         _write(folder / "1_Pooling" / "config.json", _pooling(model))
         _write(folder / "config.json", {**_token_ids(model), **model.config, **_FLOAT32})
-        length = {"max_seq_length": model.document_length, "do_lower_case": False}
+        length = {"max_seq_length": _length(model), "do_lower_case": False}
         _write(folder / "sentence_bert_config.json", length)
     if model.normalize:
         number = len(modules)
@@ -45,7 +45,12 @@ def save(folder: Path, model: Model) -> None:
     _write(folder / "config_sentence_transformers.json", _sentence_transformers(model))
     _write_tokenizer(folder, model)
     write_weights(folder, {**model.heads, **to_torch(model.params, model.family)})
-    _write(folder / OURS, {"query_length": model.query_length, "temperature": model.temperature})
+    kept = ("query_length", "document_length", "temperature")
+    _write(folder / OURS, {name: getattr(model, name) for name in kept})
+
+
+def _length(model: Model) -> int:
+    return max(model.query_length, model.document_length)
 
 
 def _module(number: int, name: str, path: str) -> dict[str, Any]:
@@ -86,7 +91,7 @@ def _sentence_transformers(model: Model) -> dict[str, Any]:
 def _write_tokenizer(folder: Path, model: Model) -> None:
     tokenizer = tokenizers.Tokenizer.from_str(model.tokenizer.to_str())
     # StaticEmbedding has no length of its own: it cuts where the tokenizer does.
-    tokenizer.enable_truncation(model.document_length)
+    tokenizer.enable_truncation(_length(model))
     tokenizer.save(str(folder / "tokenizer.json"))
     _write(folder / "special_tokens_map.json", model.names)
     fast = {
@@ -95,7 +100,7 @@ def _write_tokenizer(folder: Path, model: Model) -> None:
         **model.names,
     }
     config = model.tokenizer_config or fast
-    _write(folder / "tokenizer_config.json", {**config, "model_max_length": model.document_length})
+    _write(folder / "tokenizer_config.json", {**config, "model_max_length": _length(model)})
 
 
 def _write(path: Path, value: Any) -> None:

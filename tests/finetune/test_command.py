@@ -106,7 +106,7 @@ def test_out_comes_a_folder_that_says_all_of_itself(finished):
     ]
     prompts = described["config_sentence_transformers.json"]["prompts"]
     assert prompts == {"query": "kas kat: ", "document": ""}
-    assert described["sentence_bert_config.json"]["max_seq_length"] == 5
+    assert described["sentence_bert_config.json"]["max_seq_length"] == 7  # the longer of both
     assert described["config.json"]["model_type"] == "bert"
     encoder, params = load(folder, make_mesh())  # nothing has to be said about it
     assert (encoder.query_length, encoder.document_length) == (7, 5)

@@ -127,6 +127,25 @@ def test_a_loaded_encoder_embeds_as_the_model_that_was_saved(tmp_path, kind):
         assert (encoder.query_prompt, encoder.document_prompt) == ("query: ", "saved: ")
 
 
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("lengths", [(5, 9), (9, 5)])
+def test_other_libraries_are_told_the_longer_length_and_both_are_read_back(tmp_path, kind, lengths):
+    query, document = lengths
+    save(tmp_path, made_model(kind, query_length=query, document_length=document))
+    read = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    assert read["tokenizer.json"]["truncation"]["max_length"] == 9
+    assert read["tokenizer_config.json"]["model_max_length"] == 9
+    if kind == "transformer":
+        assert read["sentence_bert_config.json"]["max_seq_length"] == 9
+    model = load(tmp_path)
+    assert (model.query_length, model.document_length) == lengths
+    # As folders were before both were kept, and as another library leaves them.
+    (tmp_path / "contrastive.json").write_text('{"query_length": 4, "temperature": 0.1}')
+    assert (load(tmp_path).query_length, load(tmp_path).document_length) == (4, 9)
+    (tmp_path / "contrastive.json").unlink()
+    assert (load(tmp_path).query_length, load(tmp_path).document_length) == (9, 9)
+
+
 def test_what_is_saved_over_another_model_is_all_that_is_left(tmp_path):
     save(tmp_path, made_model("static", normalize=True))
     save(tmp_path, made_model("transformer", normalize=True))

@@ -50,3 +50,15 @@ def test_the_same_vectors(tmp_path, kind, pooling):
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     tokenizer = AutoTokenizer.from_pretrained(str(tmp_path / "run" / "model"))
     assert tokenizer("kaba lode")["input_ids"]
+
+
+@pytest.mark.parametrize("kind", ["static", "transformer"])
+def test_queries_longer_than_documents_are_not_cut(tmp_path, kind):
+    model = {"model": Static(width=16)} if kind == "static" else {}
+    lengths = {"data.query_max_length": 24, "data.document_max_length": 12}
+    run(experiment(tmp_path, steps=3, eval_steps=None, **model, **lengths), tmp_path / "run")
+    encoder, params = load(tmp_path / "run", make_mesh())
+    texts = [" ".join(WORDS[:count]) for count in (4, 14, 20)]
+    peer = sentence_transformers.SentenceTransformer(str(tmp_path / "run" / "model"), device="cpu")
+    np.testing.assert_allclose(encoder.queries(params, texts), peer.encode(texts), atol=1e-5)
+    assert not np.allclose(encoder.documents(params, texts)[2], peer.encode(texts)[2], atol=1e-3)
