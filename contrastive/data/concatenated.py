@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -58,3 +59,8 @@ class Concatenated:
     def score_spread(self) -> float:
         """How far a row's highest teacher's score is above its lowest, on average."""
         return sum(len(source) * source.score_spread for source in self.sources) / len(self)
+
+    @property
+    def field_counts(self) -> Counter[str]:
+        """How many rows have each of the fields that a user may want to hear of."""
+        return sum((source.field_counts for source in self.sources), Counter())

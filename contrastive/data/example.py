@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -70,6 +71,11 @@ class Source(Protocol):
     @property
     def score_spread(self) -> float:
         """How far a row's highest teacher's score is above its lowest, on average."""
+        ...
+
+    @property
+    def field_counts(self) -> Counter[str]:
+        """How many rows have each of the fields that a user may want to hear of."""
         ...
 
 

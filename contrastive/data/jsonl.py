@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +112,14 @@ class Jsonl:
         """How far a row's highest teacher's score is above its lowest, on average."""
         return float(self._rows["spread"].mean())
 
+    @property
+    def field_counts(self) -> Counter[str]:
+        """How many rows have each of the fields that a user may want to hear of."""
+        return Counter({name: int(self._rows[name].sum()) for name in _FIELDS})
 
+
+# `type` where it has an effect; the last two have none here, and one in FlagEmbedding.
+_FIELDS = ("prompt", "type", "batch_size", "train_group_size")
 _ROW = np.dtype(
     [
         ("begin", np.int64),
@@ -122,6 +130,7 @@ _ROW = np.dtype(
         ("wanted", np.int32),  # the most negatives this row's kind wants
         ("scored", bool),
         ("spread", np.float32),  # of its scores
+        *((name, bool) for name in _FIELDS),
     ]
 )
 
@@ -144,7 +153,8 @@ def _scan(plain: Path, path: Path):
             digest.update(line)
             end = begin + len(line)
             if line.strip():
-                example = example_from_row(_decode(line, f"{path}:{number}"), f"{path}:{number}")
+                decoded = _decode(line, f"{path}:{number}")
+                example = example_from_row(decoded, f"{path}:{number}")
                 wanted = example.most_negatives
                 row = (
                     begin,
@@ -155,6 +165,10 @@ def _scan(plain: Path, path: Path):
                     np.iinfo(np.int32).max if wanted is None else wanted,
                     bool(example.scores),
                     max(example.scores) - min(example.scores) if example.scores else 0.0,
+                    example.prompt is not None,
+                    wanted is not None or example.is_symmetric,
+                    decoded.get("batch_size") is not None,
+                    decoded.get("train_group_size") is not None,
                 )
                 rows.append(row)
             begin = end

@@ -15,6 +15,7 @@ import logging
 import re
 import sys
 import sysconfig
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeGuard
@@ -125,6 +126,11 @@ class PydocSource:
     def score_spread(self) -> float:
         """There is no teacher."""
         return 0.0
+
+    @property
+    def field_counts(self) -> Counter[str]:
+        """There are no such fields."""
+        return Counter()
 
 
 def _prepare() -> Pydoc:

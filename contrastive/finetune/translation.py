@@ -13,6 +13,7 @@ from contrastive.data.opening import open_source, row_files
 from contrastive.data.pipeline import steps_per_epoch
 from contrastive.errors import ConfigError, DataError
 from contrastive.finetune.arguments import EncoderArguments, ModelArguments, TrainerArguments
+from contrastive.finetune.notices import differences
 from contrastive.finetune.parsing import Arguments
 
 _SUFFIX = "no_in_batch_neg"
@@ -100,7 +101,7 @@ def translate(given: Arguments, devices: int) -> Translated:
         fsdp=trainer.fsdp_devices,
         writers=_writers(trainer.report_to),
     )
-    return Translated(experiment, [*notices, *_differences(given, experiment)])
+    return Translated(experiment, [*notices, *differences(given, experiment)])
 
 
 def _check_model(model: ModelArguments) -> None:
@@ -272,22 +273,3 @@ def _writers(report_to: list[str]) -> tuple[Literal["tensorboard", "wandb"], ...
         )
     both: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard", "wandb")
     return tuple(name for name in both if name in report_to or "all" in report_to)
-
-
-def _differences(given: Arguments, experiment: config.Experiment) -> list[str]:
-    """What FlagEmbedding would do otherwise in this very run."""
-    found = ["scores are float32", "batches are whole", "texts are packed, and equal ones shared"]
-    if experiment.loss.mask_false_negatives:
-        found.append("known false negatives are masked (--mask_false_negatives False keeps them)")
-    if given.loss.negatives_cross_device:
-        found.append("the gradient across devices is the whole batch's, not 1/W of it")
-    if (given.encoder.sub_batch_size or 0) > 0:
-        found.append("--sub_batch_size bounds the memory")
-    elif experiment.chunk_tokens:
-        found.append(
-            f"accumulated batches are one step with gradient caching, {experiment.chunk_tokens:,} "
-            "tokens a device at a time (--sub_batch_size changes that)"
-        )
-    if given.data.knowledge_distillation:
-        found.append("the teacher's softmax has a --teacher_temperature")
-    return [f"unlike FlagEmbedding: {'; '.join(found)}"]

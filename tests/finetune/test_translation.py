@@ -439,3 +439,42 @@ def test_what_a_run_does_otherwise_is_said_and_nothing_else(data, flags, words):
     if flags:
         assert words not in notices(data)
     assert "masked" not in notices(data, "--mask_false_negatives", "False")
+
+
+PROMPT = 'the "prompt" of 3 rows is put before their queries; FlagEmbedding does so only with'
+TYPE = 'the "type" of 2 rows is heeded; FlagEmbedding does so only with --same_dataset'
+UNUSED = [
+    'the "batch_size" of 1 rows is not used; --per_device_train_batch_size is',
+    'the "train_group_size" of 4 rows is not used; --train_group_size is',
+]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ([], [PROMPT, TYPE, *UNUSED]),
+        (["--query_instruction_for_retrieval", "find: "], [TYPE, *UNUSED]),
+        (SAME, UNUSED),
+    ],
+)
+@pytest.mark.parametrize("files", [1, 2])
+def test_fields_of_rows_that_have_another_effect_are_counted(tmp_path, flags, said, files):
+    some = rows(12, 2)
+    for row, kind in zip(some, ("only_1neg", "symmetric_sts", "normal", None), strict=False):
+        row["type"] = kind
+    for row in some[:3]:
+        row["prompt"] = "find: "
+    some[3]["prompt"] = None
+    some[5]["batch_size"] = 4
+    for row in some[8:]:
+        row["train_group_size"] = 2
+    for number in range(files):
+        write_rows(tmp_path / "rows" / f"{number}.jsonl", some[number::files])
+    found = translated(*flags, data=tmp_path / "rows").notices
+    told = [line for line in found if " rows is " in line]
+    assert len(told) == len(said)
+    assert all(line.startswith(start) for line, start in zip(told, said, strict=True))
+
+
+def test_nothing_is_said_of_fields_that_no_row_has(data):
+    assert " rows is " not in notices(data)
