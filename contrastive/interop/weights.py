@@ -19,7 +19,7 @@ from contrastive.types import Params
 
 FILE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 # Flax's name of an array in its module, PyTorch's, and the name in BERTs of before 2019.
 _LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
 _OLD_LEAVES = ((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias"))
@@ -45,19 +45,34 @@ def read_weights(folder: Path) -> dict[str, np.ndarray]:
         missing = [name for name in names if not (folder / name).is_file()]
         if missing or not names:
             raise FolderError(f"{folder / _INDEX} names {missing or 'no files'}, not in the folder")
-    elif pickles := [name for name in _PICKLES if (folder / name).is_file()]:
-        raise FolderError(
-            f"{folder / pickles[0]} is a pickle, which can run any code when it is read, and is "
-            f"not loaded here; convert it where PyTorch is installed:\n"
-            f'  python -c "from transformers import AutoModel; '
-            f'AutoModel.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"'
-        )
+    elif pickles := [name for name in PICKLES if (folder / name).is_file()]:
+        raise is_pickle(folder / pickles[0], folder)
     else:
         raise FolderError(f"{folder / FILE}: no such file")
     weights: dict[str, np.ndarray] = {}
     for name in names:
         weights.update(_read_shard(folder / name))
     return weights
+
+
+def is_pickle(file: Path | str, folder: Path | str, download: str = "") -> FolderError:
+    """The error for weights that are a pickle, with the way out.
+
+    Args:
+      file: The pickle.
+      folder: Of the model; the converted weights are saved beside the pickle.
+      download: Python statements that make the folder, if it is not there.
+
+    Returns:
+      The error.
+    """
+    instead = f", and give the folder {str(folder)!r} instead" if download else ""
+    return FolderError(
+        f"{file} is a pickle, which can run any code when it is read, and is not loaded here; "
+        f"convert it where PyTorch is installed{instead}:\n"
+        f'  python -c "{download}from transformers import AutoModel; '
+        f'AutoModel.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"'
+    )
 
 
 def _read_shard(path: Path) -> dict[str, np.ndarray]:

