@@ -97,7 +97,8 @@ class Data(Config):
     group_size: PositiveInt = 1
     """Documents a query: 1 positive and the rest hard negatives."""
     few_negatives: Literal["refuse", "repeat", "fewer"] = "refuse"
-    """What to do where a row has fewer negatives than a group wants; `fewer` makes it smaller."""
+    """What to do where a row has fewer negatives than a group wants; `fewer` makes it smaller.
+    Without in-batch negatives every row needs one at least."""
     shuffle_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the long positives whose thirds are put in random order."""
     row_prompt: str = "{}"

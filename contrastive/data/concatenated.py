@@ -50,6 +50,11 @@ class Concatenated:
         for source in self.sources:
             source.check_negatives(needed)
 
+    def check_own_negatives(self) -> None:
+        """Refuses rows without a negative."""
+        for source in self.sources:
+            source.check_own_negatives()
+
     def check_scores(self) -> None:
         """Refuses rows without a teacher's scores."""
         for source in self.sources:

@@ -64,6 +64,10 @@ class Source(Protocol):
         """Raises DataError, naming the row, if some example has fewer negatives than needed."""
         ...
 
+    def check_own_negatives(self) -> None:
+        """Raises DataError, naming the row, if some example has no negative at all."""
+        ...
+
     def check_scores(self) -> None:
         """Raises DataError, naming the row, if some example has no teacher's scores."""
         ...

@@ -49,6 +49,8 @@ class Rules:
         """
         least = {"refuse": self.group_size - 1, "repeat": min(1, self.group_size - 1), "fewer": 0}
         source.check_negatives(least[self.few_negatives])
+        if not self.in_batch:
+            source.check_own_negatives()
         if self.teacher:
             source.check_scores()
 

@@ -93,6 +93,21 @@ class Jsonl:
                 "smaller groups where there are too few"
             )
 
+    def check_own_negatives(self) -> None:
+        """Refuses rows without a negative, from which nothing is learned out of batch.
+
+        Raises:
+          DataError: Naming the first.
+        """
+        without = np.flatnonzero(self._rows["negatives"] == 0)
+        if len(without):
+            raise DataError(
+                f"{self.where(int(without[0]))}: this row has no negatives and sees no other "
+                f"query's documents, so that nothing is learned from it ({len(without)} of "
+                f"{len(self)} rows have none); add at least 1 negative, leave such rows out, or "
+                "use in-batch negatives"
+            )
+
     def check_scores(self) -> None:
         """Refuses rows without a teacher's scores.
 

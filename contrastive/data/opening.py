@@ -91,6 +91,7 @@ def make_parts(
     query_prompt: str,
     document_prompt: str,
     teacher: bool,
+    in_batch: bool = True,
 ) -> list[Part]:
     """The sources with the rules by which groups are drawn from them.
 
@@ -100,6 +101,7 @@ def make_parts(
       query_prompt: Of sources that have none of their own.
       document_prompt: Of sources that have none of their own.
       teacher: Whether rows need a teacher's scores.
+      in_batch: Whether queries of parts that allow it see other queries' documents.
 
     Returns:
       The parts.
@@ -111,7 +113,7 @@ def make_parts(
     for part, source in zip(_parts(data.train), sources, strict=True):
         rules = Rules(
             group_size=_first(part.group_size, data.group_size),
-            in_batch=part.in_batch,
+            in_batch=part.in_batch and in_batch,
             few_negatives=data.few_negatives,
             query_prompt=_first(part.query_prompt, query_prompt),
             document_prompt=_first(part.document_prompt, document_prompt),

@@ -118,6 +118,10 @@ class PydocSource:
                 f"group_size is {needed + 1} but pydoc has no hard negatives; set group_size=1"
             )
 
+    def check_own_negatives(self) -> None:
+        """Refuses training out of batch: the data has pairs only."""
+        raise DataError("pydoc has no hard negatives; use in-batch negatives")
+
     def check_scores(self) -> None:
         """Refuses distillation: there is no teacher."""
         raise DataError("distillation wants a teacher's scores and pydoc has none; leave it out")

@@ -91,6 +91,7 @@ def assemble(experiment: config.Experiment, mesh: Mesh | None = None) -> Parts:
         query_prompt=model.query_prompt,
         document_prompt=model.document_prompt,
         teacher=experiment.loss.distill is not None,
+        in_batch=experiment.loss.in_batch and experiment.loss.shards < experiment.batch_size,
     )
     tokenizer = Tokenizer(model.tokenizer, special_tokens=not model.is_static, names=model.names)
     assert model.pooling is not None

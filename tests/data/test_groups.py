@@ -1,5 +1,6 @@
 """What is drawn of a row, and what is put before its texts."""
 
+import json
 from collections import Counter
 
 import numpy as np
@@ -149,3 +150,22 @@ def test_rules_refuse_a_file_by_row(tmp_path):
         assert "few_negatives to 'fewer'" in str(error.value)
     with pytest.raises(DataError, match=r'rows\.jsonl:1: distillation wants "pos_scores"'):
         Rules(group_size=1, teacher=True).check(source)
+
+
+@pytest.mark.parametrize("few_negatives", ["refuse", "repeat", "fewer"])
+@pytest.mark.parametrize("kind", [None, "symmetric_class"])
+def test_rows_from_which_nothing_is_learned_out_of_batch_are_refused(tmp_path, few_negatives, kind):
+    """Alone with its positive, a query has the loss 0 whatever the model."""
+    path = tmp_path / "rows.jsonl"
+    row = {"query": "q", "pos": ["p"], "neg": ["x"], "type": kind}
+    path.write_text("\n".join(map(json.dumps, [row, {**row, "neg": []}, {**row, "neg": None}])))
+    rules = {"group_size": 2, "few_negatives": few_negatives}
+    with pytest.raises(DataError) as error:
+        Rules(**rules, in_batch=False).check(Jsonl(path))
+    assert str(error.value).startswith(f"{path}:2: ")
+    assert "2 of 3 rows" in str(error.value)
+    if few_negatives == "fewer" or kind:
+        assert "add at least 1 negative, leave such rows out, or use in-batch" in str(error.value)
+        Rules(**rules).check(Jsonl(path))
+    path.write_text(json.dumps(row))
+    Rules(**rules, in_batch=False).check(Jsonl(path))

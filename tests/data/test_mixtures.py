@@ -47,6 +47,9 @@ class Named:
     def check_negatives(self, needed):
         assert needed <= self.negatives
 
+    def check_own_negatives(self):
+        assert self.negatives
+
 
 def parts(weights=(1.0, 1.0, 1.0), rules=({}, {}, {}), sizes=SIZES):
     lengths = {"query_length": SHAPE.query_length, "document_length": SHAPE.document_length}

@@ -8,8 +8,9 @@ import orbax.checkpoint as ocp
 import pytest
 from tiny import experiment, losses
 
-from contrastive.config import Experiment, Fixed, Loss
+from contrastive.config import Experiment, Fixed, Loss, Mixture, Part
 from contrastive.errors import DataError, DivergedError, FolderError
+from contrastive.training.assemble import assemble
 from contrastive.training.runner import run
 
 
@@ -85,6 +86,27 @@ def test_settings_the_data_cannot_fill_are_refused(tmp_path, changes, words):
         run(experiment(tmp_path, **changes), tmp_path / "run")
     assert all(word in str(error.value) for word in words)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loss.in_batch": False},
+        {"loss.shards": 8},  # one query each
+        {"data.train": "alone"},
+    ],
+)
+def test_rows_that_see_no_negatives_at_all_are_refused(tmp_path, changes):
+    config = experiment(tmp_path, **{"data.few_negatives": "fewer"})
+    path = tmp_path / "train.jsonl"
+    lines = path.read_text().splitlines()
+    lines[4] = json.dumps({**json.loads(lines[4]), "neg": []})
+    path.write_text("\n".join(lines))
+    assemble(config)
+    if "data.train" in changes:
+        changes = {"data.train": Mixture(parts=(Part(source=config.data.train, in_batch=False),))}
+    with pytest.raises(DataError, match=r"train\.jsonl:5: this row has no negatives and sees no"):
+        assemble(config.replace(**changes))
 
 
 @pytest.mark.parametrize(
