@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -25,3 +28,22 @@ def cache_directory(room: str) -> Path:
     path = Path(base) / room
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, which becomes the file once it is whole.
+
+    The path is nobody else's, also where several machines share the folder.
+
+    Args:
+      path: The file.
+
+    Returns:
+      The path to write to; nothing is left of it after an exception.
+    """
+    # In a folder, for a temporary file could be read by its owner alone.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+        partial = Path(folder) / path.name
+        yield partial
+        os.replace(partial, path)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from contrastive.data.cache import cache_directory
+from contrastive.data.cache import cache_directory, replacing
 from contrastive.data.example import Example, example_from_row
 from contrastive.errors import DataError
 
@@ -216,12 +216,13 @@ def _unpack(path: Path) -> Path:
     name = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
     plain = cache_directory("jsonl") / f"{name}.jsonl"
     if not plain.exists():
-        partial = plain.with_suffix(f".{os.getpid()}")
         try:
-            with gzip.open(path, "rb") as packed, open(partial, "wb") as unpacked:
+            with (
+                replacing(plain) as partial,
+                gzip.open(path, "rb") as packed,
+                open(partial, "wb") as unpacked,
+            ):
                 shutil.copyfileobj(packed, unpacked, 1 << 20)
         except (EOFError, zlib.error, OSError) as error:
-            partial.unlink(missing_ok=True)
             raise DataError(f"{path}: cannot be unpacked, {error}") from None
-        os.replace(partial, plain)  # whole or not at all, also with several processes
     return plain

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import tokenizers
 
 from contrastive import config
-from contrastive.data.cache import cache_directory
+from contrastive.data.cache import cache_directory, replacing
 from contrastive.data.calibration import Part, Shape
 from contrastive.data.concatenated import Concatenated
 from contrastive.data.example import Source
@@ -177,9 +176,8 @@ def _wordpiece(settings: config.WordPiece, source: Source) -> tokenizers.Tokeniz
         tokenizer = train_wordpiece(
             _Texts(source), vocab_size=settings.vocab_size, lowercase=settings.lowercase
         )
-        partial = saved.with_suffix(f".{os.getpid()}")
-        tokenizer.save(str(partial))
-        os.replace(partial, saved)
+        with replacing(saved) as partial:
+            tokenizer.save(str(partial))
     return tokenizers.Tokenizer.from_file(str(saved))
 
 
