@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from contrastive.errors import SaveError
+from contrastive.errors import FolderError, SaveError
 from contrastive.training.step import TrainState
 
 
@@ -48,8 +48,8 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int | None):
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every save at length
         self._latest = _manager(folder / "latest", keep)
-        # Two: if the run ends before `latest` knows of the newer, the older is still the best.
-        self._best = _manager(folder / "best", 2)
+        self._best = _manager(folder / "best", None)
+        self._known_best = 0  # the best step that the latest checkpoint knows of
         self._writing: int | None = None
 
     def save(self, state: TrainState, position: dict[str, Any], progress: Progress) -> None:
@@ -72,9 +72,13 @@ class Checkpoints:
             progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
         )
         self._save(self._latest, step, args)
+        self._known_best = progress.best_step
 
     def save_best(self, state: TrainState) -> None:
         """Starts to save the parameters as the best so far.
+
+        If the run ends before a checkpoint knows of them, those that the latest checkpoint knows of
+        are the best again: they stay.
 
         Args:
           state: State after its step.
@@ -82,6 +86,10 @@ class Checkpoints:
         Raises:
           SaveError: If this save, or the one before it, fails.
         """
+        self.wait()  # until the latest checkpoint is whole, the one before it is the latest
+        for step in self._best.all_steps():
+            if step != self._known_best:
+                self._best.delete(step)
         args = ocp.args.Composite(params=ocp.args.StandardSave(state.params))
         self._save(self._best, int(state.step), args)
 
@@ -93,6 +101,9 @@ class Checkpoints:
 
         Returns:
           State, position of the data iterator and progress; None to start from the beginning.
+
+        Raises:
+          FolderError: If the best parameters it knows of are gone.
         """
         step = self._latest.latest_step()
         found = None
@@ -104,26 +115,42 @@ class Checkpoints:
             )
             kept = self._latest.restore(step, args=args)
             found = kept["state"], kept["data"], Progress(**kept["progress"])
+            self._known_best = found[2].best_step
+            self._check_best(found[2])
         for best in self._best.all_steps():
-            if best > (found[2].best_step if found else 0):
+            if best > self._known_best:
                 self._best.delete(best)  # found after this checkpoint; it will be found again
         return found
 
-    def restore_best(self, like: TrainState) -> TrainState:
-        """The state with the best parameters, or as it is if there are none.
+    def restore_best(self, like: TrainState, progress: Progress) -> TrainState:
+        """The state with the best parameters, or as it is if nothing was evaluated.
 
         Args:
           like: The state that takes them.
+          progress: Of the evaluations.
 
         Returns:
           The state.
+
+        Raises:
+          FolderError: If they are gone.
         """
         self.wait()
-        best = self._best.latest_step()
-        if best is None:
+        self._check_best(progress)
+        if progress.best is None:
             return like
+        best = progress.best_step
         args = ocp.args.Composite(params=ocp.args.StandardRestore(_shapes(like.params)))
         return dataclasses.replace(like, params=self._best.restore(best, args=args)["params"])
+
+    def _check_best(self, progress: Progress) -> None:
+        steps = self._best.all_steps()
+        if progress.best is not None and progress.best_step not in steps:
+            raise FolderError(
+                f"the best evaluation was that of step {progress.best_step}, whose parameters are "
+                f"not in {self._best.directory} (there are {sorted(steps)}); copy them back, or "
+                "start in a new --workdir"
+            )
 
     def wait(self) -> None:
         """Returns once everything is on disk.

@@ -64,7 +64,7 @@ def run(
         state, progress, log = _train(config, parts, checkpoints, workdir)
         if int(state.step) < config.steps and not _is_over(config, progress):
             return None
-        best = checkpoints.restore_best(state)
+        best = checkpoints.restore_best(state, progress)
         return finish(
             config, parts, best, progress, log, workdir, model_folder or workdir / "model"
         )
