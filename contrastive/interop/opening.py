@@ -16,7 +16,7 @@ from contrastive.data.opening import open_tokenizer
 from contrastive.errors import ConfigError
 from contrastive.interop.hub import local_folder
 from contrastive.interop.model import Model
-from contrastive.interop.reading import load
+from contrastive.interop.reading import files_read, load
 from contrastive.models.embedder import init_params
 from contrastive.models.family import Compute
 from contrastive.models.scratch import from_scratch
@@ -140,7 +140,8 @@ def _check_lengths(model: Model) -> None:
 
 def _digest(folder: Path) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".json", ".safetensors")):
+    for path in files_read(folder):
+        digest.update(f"{path.relative_to(folder).as_posix()}\n".encode())
         with open(path, "rb") as file:
             digest.update(hashlib.file_digest(file, "blake2b").digest())
     return digest.hexdigest()

@@ -11,7 +11,7 @@ from tokenizers import normalizers
 
 from contrastive.errors import ConfigError, FolderError
 from contrastive.interop.model import Model, largest_id
-from contrastive.interop.weights import FILE, from_torch, read_json, read_weights
+from contrastive.interop.weights import FILE, from_torch, read_json, read_weights, weight_files
 from contrastive.models.embedder import shapes_of
 from contrastive.models.families import family_of
 from contrastive.models.family import Compute
@@ -19,6 +19,9 @@ from contrastive.models.pooling import Pooling
 from contrastive.models.static import STATIC
 
 OURS = "contrastive.json"
+_SENTENCE_TRANSFORMERS = "config_sentence_transformers.json"
+_TOKENIZER_OPTIONS = ("tokenizer_config.json", "special_tokens_map.json")
+_OF_TEXTS = "sentence_*_config.json"  # bert, in older folders roberta and the like
 _UNLIMITED = 1 << 20  # tokenizer_config.json says 10^30 where there is no limit
 _POOLINGS: dict[str, Pooling] = {
     "pooling_mode_cls_token": "cls",
@@ -51,7 +54,7 @@ def load(folder: Path, compute: Compute | None = None) -> Model:
     if not folder.is_dir():
         raise FolderError(f"{folder}: no such folder")
     modules = _modules(folder)
-    weights_in = folder / modules.get("Transformer", modules.get("StaticEmbedding", ""))
+    weights_in = _weights_in(folder, modules)
     static = "StaticEmbedding" in modules
     family, config = _architecture(weights_in, static)
     try:
@@ -91,6 +94,32 @@ def load(folder: Path, compute: Compute | None = None) -> Model:
         temperature=ours.get("temperature"),
         heads=heads,
     )
+
+
+def files_read(folder: Path) -> list[Path]:
+    """The files that decide what `load` returns.
+
+    Args:
+      folder: One that can be loaded.
+
+    Returns:
+      Their paths, sorted.
+    """
+    modules = _modules(folder)
+    weights_in = _weights_in(folder, modules)
+    paths = [
+        *(folder / name for name in ("modules.json", _SENTENCE_TRANSFORMERS, OURS)),
+        *(weights_in / name for name in ("config.json", "tokenizer.json", *_TOKENIZER_OPTIONS)),
+        *weights_in.glob(_OF_TEXTS),
+        *weight_files(weights_in),
+    ]
+    if "Pooling" in modules:
+        paths.append(folder / modules["Pooling"] / "config.json")
+    return sorted(path for path in set(paths) if path.is_file())
+
+
+def _weights_in(folder: Path, modules: Mapping[str, str]) -> Path:
+    return folder / modules.get("Transformer", modules.get("StaticEmbedding", ""))
 
 
 def _modules(folder: Path) -> dict[str, str]:
@@ -142,7 +171,7 @@ def _pooling(folder: Path, modules: Mapping[str, str]) -> Pooling | None:
 
 
 def _prompts(folder: Path) -> tuple[str, str]:
-    path = folder / "config_sentence_transformers.json"
+    path = folder / _SENTENCE_TRANSFORMERS
     if not path.is_file():
         return "", ""
     config = read_json(path)
@@ -171,8 +200,8 @@ def _tokenizer(folder: Path, vocab_size: int):
             f"{path} has ids up to {largest_id(tokenizer)} but the model {vocab_size} embeddings; "
             "they do not belong together"
         )
-    config = _optional(folder / "tokenizer_config.json")
-    names = _optional(folder / "special_tokens_map.json") or {
+    config, special = (_optional(folder / name) for name in _TOKENIZER_OPTIONS)
+    names = special or {
         name: value
         for name, value in config.items()
         if name.endswith("_token") and isinstance(value, str | Mapping)  # add_bos_token is neither
@@ -186,8 +215,7 @@ def _optional(path: Path) -> dict[str, Any]:
 
 
 def _said_of_texts(folder: Path) -> dict[str, Any]:
-    """sentence_bert_config.json, in older folders sentence_roberta_config.json and the like."""
-    paths = sorted(folder.glob("sentence_*_config.json"))
+    paths = sorted(folder.glob(_OF_TEXTS))
     return read_json(paths[0]) if paths else {}
 
 

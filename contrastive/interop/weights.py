@@ -37,22 +37,36 @@ def read_weights(folder: Path) -> dict[str, np.ndarray]:
     Raises:
       FolderError: If there is none, a shard is missing or cut short, or the weights are a pickle.
     """
+    weights: dict[str, np.ndarray] = {}
+    for path in weight_files(folder):
+        weights.update(_read_shard(path))
+    return weights
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """model.safetensors, or the shards that its index names.
+
+    Args:
+      folder: Of a checkpoint.
+
+    Returns:
+      Files that are there.
+
+    Raises:
+      FolderError: If there is none, a shard is missing, or the weights are a pickle.
+    """
     if (folder / FILE).is_file():  # before shards, as transformers does
-        names = [FILE]
-    elif (folder / _INDEX).is_file():
+        return [folder / FILE]
+    if (folder / _INDEX).is_file():
         index = read_json(folder / _INDEX)
         names = sorted(set(index.get("weight_map", {}).values()))
         missing = [name for name in names if not (folder / name).is_file()]
         if missing or not names:
             raise FolderError(f"{folder / _INDEX} names {missing or 'no files'}, not in the folder")
-    elif pickles := [name for name in PICKLES if (folder / name).is_file()]:
+        return [folder / name for name in names]
+    if pickles := [name for name in PICKLES if (folder / name).is_file()]:
         raise is_pickle(folder / pickles[0], folder)
-    else:
-        raise FolderError(f"{folder / FILE}: no such file")
-    weights: dict[str, np.ndarray] = {}
-    for name in names:
-        weights.update(_read_shard(folder / name))
-    return weights
+    raise FolderError(f"{folder / FILE}: no such file")
 
 
 def is_pickle(file: Path | str, folder: Path | str, download: str = "") -> FolderError:
