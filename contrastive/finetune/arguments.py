@@ -145,7 +145,9 @@ class TrainerArguments:
     )
     warmup_ratio: float = _flag("Share of the steps that warm up.", 0.0)
     warmup_steps: float = _flag("Steps that warm up; below 1, their share.", 0.0)
-    weight_decay: float = _flag("Of matrices.", 0.0)
+    weight_decay: float = _flag(
+        "Of matrices, but not of embedding tables, which the Hugging Face trainer decays too.", 0.0
+    )
     adam_beta1: float = _flag("Decay of the first moment.", 0.9)
     adam_beta2: float = _flag("Decay of the second moment.", 0.999)
     adam_epsilon: float = _flag("Keeps the update finite.", 1e-8)

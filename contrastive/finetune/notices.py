@@ -32,6 +32,8 @@ def differences(given: Arguments, experiment: config.Experiment) -> list[str]:
             f"accumulated batches are one step with gradient caching, {experiment.chunk_tokens:,} "
             "tokens a device at a time (--sub_batch_size changes that)"
         )
+    if given.trainer.weight_decay > 0:
+        found.append("--weight_decay leaves embedding tables alone")
     if given.data.knowledge_distillation:
         found.append("the teacher's softmax has a --teacher_temperature")
     return [f"unlike FlagEmbedding: {'; '.join(found)}", *_of_rows(given, experiment)]

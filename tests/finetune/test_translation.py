@@ -432,6 +432,7 @@ def test_missing_data_is_refused_by_name(tmp_path):
         (["--sub_batch_size", 4], "--sub_batch_size bounds the memory"),
         (["--gradient_accumulation_steps", 2], "8,192 tokens a device at a time"),
         (["--knowledge_distillation", "True"], "--teacher_temperature"),
+        (["--weight_decay", 0.01], "--weight_decay leaves embedding tables alone"),
     ],
 )
 def test_what_a_run_does_otherwise_is_said_and_nothing_else(data, flags, words):
