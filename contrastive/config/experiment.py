@@ -99,6 +99,6 @@ def _check_negatives_are_left(experiment: Experiment) -> None:
             )
         if experiment.batch_size == loss.shards:
             raise ValueError(
-                f"a query sees no others' documents (batch_size {experiment.batch_size}, shards "
-                f"{loss.shards}) and {name}.group_size is 1: no negatives are left; raise either"
+                f"batch_size is {experiment.batch_size}, one query for each of loss.shards, and "
+                f"{name}.group_size is 1: no negatives are left; raise either size"
             )

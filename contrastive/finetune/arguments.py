@@ -161,12 +161,16 @@ class TrainerArguments:
     save_total_limit: int | None = _flag(
         "Latest checkpoints that are kept; all unless given.", None
     )
-    eval_steps: float | None = _flag("Steps between evaluations on --eval_data.", None)
+    eval_steps: float | None = _flag(
+        "Steps between evaluations on --eval_data; no effect without.", None
+    )
     patience: int | None = _flag(
         "Ours. Evaluations without a better nDCG@10 after which training stops.", None
     )
     resume_from_checkpoint: str | None = _flag(
-        "Not needed: the same command goes on where it stopped.", None
+        "Not needed: the same command goes on where it stopped. With it, there must be a run in "
+        "--output_dir to go on with; --overwrite_output_dir then removes nothing.",
+        None,
     )
     report_to: list[str] = _flag("none, tensorboard, wandb or all, beside metrics.jsonl.", ["none"])
     fsdp_devices: int = _flag("Ours. Devices that share one copy of the parameters.", 1)

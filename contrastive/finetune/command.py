@@ -9,6 +9,7 @@ from pathlib import Path
 from contrastive.errors import FolderError
 from contrastive.finetune.arguments import REMARKS
 from contrastive.finetune.parsing import Arguments, parse
+from contrastive.finetune.wording import in_flags
 
 RUN = "training"
 
@@ -33,14 +34,15 @@ def finetune(words: Sequence[str]) -> None:
     from contrastive.training.runner import run
 
     _check_folder(folder, given)
-    experiment, notices = translate(given, jax.device_count())
-    if distributed.is_first():
-        if ignored:
-            print(f"contrastive: without effect here: {', '.join(map(_remarked, ignored))}")
-        for notice in notices:
-            print(f"contrastive: {notice}")
-    overwrite = given.trainer.overwrite_output_dir
-    results = run(experiment, folder / RUN, model_folder=folder, overwrite=overwrite)
+    overwrite = given.trainer.overwrite_output_dir and not _resumes(given)
+    with in_flags():
+        experiment, notices = translate(given, jax.device_count())
+        if distributed.is_first():
+            if ignored:
+                print(f"contrastive: without effect here: {', '.join(map(_remarked, ignored))}")
+            for notice in notices:
+                print(f"contrastive: {notice}")
+        results = run(experiment, folder / RUN, model_folder=folder, overwrite=overwrite)
     if distributed.is_first():
         if results is None:
             print(f"Stopped and saved in {folder / RUN}. The same command goes on from there.")
@@ -50,6 +52,10 @@ def finetune(words: Sequence[str]) -> None:
 
 def _remarked(flag: str) -> str:
     return f"--{flag} ({REMARKS[flag]})" if flag in REMARKS else f"--{flag}"
+
+
+def _resumes(given: Arguments) -> bool:
+    return (given.trainer.resume_from_checkpoint or "false").lower() != "false"
 
 
 def _check_folder(folder: Path, given: Arguments) -> None:
@@ -64,4 +70,11 @@ def _check_folder(folder: Path, given: Arguments) -> None:
         raise FolderError(
             f"--output_dir {folder} is not empty and holds no {RUN}/ of an earlier run; give "
             "another folder, or --overwrite_output_dir"
+        )
+    saved = folder / RUN / "checkpoints" / "latest"
+    if _resumes(given) and not any(path.name.isdigit() for path in saved.glob("*")):
+        raise FolderError(
+            f"--resume_from_checkpoint {given.trainer.resume_from_checkpoint}: there is no "
+            f"checkpoint in {saved} to go on from. Give the --output_dir of the run that is to go "
+            "on, or start from another model's weights with --model_name_or_path."
         )

@@ -36,7 +36,16 @@ def differences(given: Arguments, experiment: config.Experiment) -> list[str]:
         found.append("--weight_decay leaves embedding tables alone")
     if given.data.knowledge_distillation:
         found.append("the teacher's softmax has a --teacher_temperature")
-    return [f"unlike FlagEmbedding: {'; '.join(found)}", *_of_rows(given, experiment)]
+    return [
+        f"unlike FlagEmbedding: {'; '.join(found)}",
+        *_of_rows(given, experiment),
+        *_of_evaluation(given),
+    ]
+
+
+def _of_evaluation(given: Arguments) -> Iterator[str]:
+    if given.trainer.eval_steps and given.data.eval_data is None:
+        yield "--eval_steps has no effect: nothing is held out. Give --eval_data FILE to evaluate"
 
 
 def _of_rows(given: Arguments, experiment: config.Experiment) -> Iterator[str]:

@@ -160,7 +160,7 @@ def test_another_run_of_ones_own_is_overwritten_only_if_asked(place, finished, t
     (copy / "notes.txt").write_text("of a person")
     changed = [*flags(place, copy), "--seed", 7]
     before = (copy / "model.safetensors").read_bytes()
-    with pytest.raises(FolderError, match=r"another config:\n(.*\n)* +seed: 42 -> 7\n"):
+    with pytest.raises(FolderError, match=r"another config:\n(.*\n)* +--seed: 42 -> 7\n"):
         finetune(list(map(str, changed)))
     assert (copy / "model.safetensors").read_bytes() == before
     output = finish(start(*changed, "--overwrite_output_dir"))
@@ -180,7 +180,7 @@ def test_a_run_on_other_rows_is_overwritten_only_if_asked(place, tmp_path):
     old = losses(tmp_path / "tuned" / "training")
     write_rows(own, rows(20, 2, seed=5))
     output = finish(start(*words), expected_code=1)
-    assert "its inputs have changed: data.train" in output
+    assert "its inputs have changed: --train_data" in output
     assert "removing the other run" in finish(start(*words, "--overwrite_output_dir"))
     new = losses(tmp_path / "tuned" / "training")
     assert len(new) == len(old) == 2
@@ -213,7 +213,35 @@ def test_mistakes_are_answered_in_a_line(place, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         main(["finetune", *map(str, words)])
     assert "nowhere.jsonl: no such file" in str(stopped.value)
+    words = [*flags(place, tmp_path / "out"), "--temperature", 0]
+    with pytest.raises(SystemExit) as stopped:
+        main(["finetune", *map(str, words)])
+    assert str(stopped.value) == "contrastive: --temperature is 0.0: Input should be greater than 0"
     assert not (tmp_path / "out").exists()
+
+
+def test_nothing_to_resume_is_no_reason_to_start_afresh(place, finished, tmp_path):
+    folder, _ = finished
+    shutil.copytree(folder, tmp_path / "before")
+    shutil.rmtree(tmp_path / "before" / "training" / "checkpoints")
+    for output in (tmp_path / "nowhere", tmp_path / "before"):
+        for more in ([], ["--overwrite_output_dir"]):
+            words = [*flags(place, output), "--resume_from_checkpoint", "old/checkpoint-9", *more]
+            with pytest.raises(FolderError) as error:
+                finetune(list(map(str, words)))
+            assert "--resume_from_checkpoint old/checkpoint-9: there is no checkpoint in" in str(
+                error.value
+            )
+            assert f"{output}/training" in str(error.value)
+    assert not (tmp_path / "nowhere").exists()
+    # Where there is a run, it goes on, or is refused: asked to go on, nothing is removed.
+    copy = tmp_path / "tuned"
+    shutil.copytree(folder, copy)
+    more = ["--resume_from_checkpoint", "True", "--overwrite_output_dir"]
+    output = finish(start(*flags(place, copy), *more, "--seed", 7), expected_code=1)
+    assert "--seed: 42 -> 7" in output
+    finish(start(*flags(place, copy), *more))
+    assert losses(copy / "training") == losses(folder / "training")
 
 
 def test_flagembeddings_own_example_data(shared_data, tmp_path):

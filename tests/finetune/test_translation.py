@@ -220,6 +220,8 @@ def test_held_out_rows_are_evaluated_on(data):
     assert (given.eval_steps, given.patience) == (4, 2)
     assert experiment(data, "--eval_data", data, "--max_steps", 20).eval_steps == 20
     assert experiment(data, "--eval_steps", 5).eval_steps is None
+    assert "--eval_steps has no effect" in notices(data, "--eval_steps", 5)
+    assert "--eval_steps" not in notices(data, "--eval_steps", 5, "--eval_data", data)
 
 
 @pytest.mark.parametrize(("flag", "kind"), [("kl_div", "kl"), ("m3_kd_loss", "m3")])
