@@ -34,7 +34,10 @@ class Transformer(Config):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of values dropped while training."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """What layers compute in; parameters, pooling and loss stay float32."""
+    """What layers compute in; parameters, pooling and loss stay float32. float32 layers multiply
+    matrices in the backend's default precision: TF32 on recent NVIDIA GPUs, bfloat16 passes on
+    TPUs. JAX_DEFAULT_MATMUL_PRECISION=highest in the environment, JAX's own setting
+    jax_default_matmul_precision, makes them whole float32."""
 
     @pydantic.model_validator(mode="after")
     def _heads_divide(self):
@@ -59,7 +62,10 @@ class Checkpoint(Config):
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Replaces every dropout rate of the checkpoint; None keeps its own."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """What layers compute in; parameters, pooling and loss stay float32."""
+    """What layers compute in; parameters, pooling and loss stay float32. float32 layers multiply
+    matrices in the backend's default precision: TF32 on recent NVIDIA GPUs, bfloat16 passes on
+    TPUs. JAX_DEFAULT_MATMUL_PRECISION=highest in the environment, JAX's own setting
+    jax_default_matmul_precision, makes them whole float32."""
     remat: bool = False
     """Compute activations again in the backward pass instead of keeping them."""
 
