@@ -1,32 +1,51 @@
-"""InfoNCE over the partition."""
+"""InfoNCE over the partition, in all its directions."""
 
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Sequence
+from typing import Literal, TypeAlias, Unpack
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jax import lax
+from jaxtyping import Array, Float
 
 from contrastive.losses import masks
-from contrastive.losses.partition import Axis, check_temperature, log_partition
-from contrastive.losses.similarity import paired_dot
+from contrastive.losses.contrast import Contrast, Temperature, contrast
+from contrastive.losses.directions import About, Direction
+from contrastive.losses.pairs import Pairs
+from contrastive.losses.partition import check_temperature, log_add, scaled
+
+Directions: TypeAlias = Sequence[Sequence[Direction]]
+
+FORWARD: Directions = (("query_to_document",),)
+# CLIP's, and Jina's pairs: a softmax each way.
+SYMMETRIC: Directions = (("query_to_document",), ("document_to_query",))
+# SimCLR's two views: each text against all others.
+TWO_VIEWS: Directions = (
+    ("query_to_document", "query_to_query"),
+    ("document_to_query", "document_to_document"),
+)
+# GTE's: one softmax over everything.
+ALL_IN_ONE: Directions = (
+    ("query_to_document", "query_to_query", "document_to_query", "document_to_document"),
+)
 
 
 def info_nce(
     queries: Float[Array, "B D"],
     documents: Float[Array, "N D"],
     *,
-    temperature: float | Float[Array, ""] | Float[Array, " B"],
-    group_size: int = 1,
-    in_batch: bool = True,
-    query_ids: Int[Array, " B"] | None = None,
-    document_ids: Int[Array, " N"] | None = None,
-    known_positive_ids: Int[Array, "B K"] | None = None,
-    query_pools: Int[Array, " B"] | None = None,
-    document_pools: Int[Array, " N"] | None = None,
-    tile: int | None = None,
-    axis_name: Axis = None,
+    temperature: Temperature,
+    directions: Directions = FORWARD,
+    margin: float = 0.0,
+    hardness: float = 0.0,
+    harder: Literal["all", "in_batch", "hard"] = "all",
+    label_smoothing: float = 0.0,
+    inside: bool = False,
+    **pairs: Unpack[Pairs],
 ) -> Float[Array, " B"]:
     """InfoNCE, the softmax cross-entropy of the positive against the negatives.
 
@@ -34,7 +53,7 @@ def info_nce(
            = softplus( log sum_j- exp(s_ij / t) - s_i+ / t )
 
     with s_ij = q_i . d_j. The second form keeps every digit of a small loss. Negatives are all
-    documents but the query's own positive and those that the ids show to be false negatives: the
+    documents but the query's own positives and those that the ids show to be false negatives: a
     positive's text again, another known positive, the positive of the same query in another row.
 
     >>> import jax.numpy as jnp
@@ -44,18 +63,18 @@ def info_nce(
 
     Args:
       queries: Embeddings [B, D]; normalise them for cosines.
-      documents: Embeddings [B * group_size, D], query-major, the positive first in each group.
+      documents: Embeddings [B * group_size, D], query-major, the positives first in each group.
       temperature: Positive scalar, or one per query [B].
-      group_size: Documents a query, G: 1 positive and G - 1 hard negatives.
-      in_batch: Whether other queries' documents are negatives too.
-      query_ids: Text ids [B]; 0 is equal to nothing. None switches the rule off.
-      document_ids: Text ids [N]; 0 is equal to nothing. None switches the rules off.
-      known_positive_ids: Text ids [B, K] of documents known to answer the query, padded with 0.
-      query_pools: Pool of each query [B], not negative. A query sees the documents of its own pool
-        and no others. None is one pool.
-      document_pools: Pool of each document [N]; -1 is none, a place that a smaller group leaves.
-      tile: Rows and columns a tile of the partition; None chooses.
-      axis_name: Mapped axis or axes (`shard_map`, `pmap`) whose documents are negatives too.
+      directions: What is compared with what. The loss is the mean over the outer sequence of one
+        softmax each, and a softmax is over all directions of an inner one: `FORWARD`, `SYMMETRIC`,
+        `TWO_VIEWS`, `ALL_IN_ONE`, or others.
+      margin: Taken off the positive's similarity.
+      hardness: a in exp(a s_ij), which multiplies a negative in the softmax, without gradient.
+      harder: Which negatives: all, other queries' documents, or the query's own hard negatives.
+      label_smoothing: Share of the target that is spread over all kept documents.
+      inside: Of several positives: whether their sum is one term, as in SupCon's L_in; else each is
+        a term of its own, and they are averaged.
+      **pairs: What is known of the texts, see `Pairs`.
 
     Returns:
       One loss a query [B], float32; 0 where every negative was masked.
@@ -64,98 +83,194 @@ def info_nce(
       ValueError: For shapes that do not fit, no possible negative, or a temperature <= 0.
 
     Source:
-      van den Oord et al., 2018, arXiv:1807.03748; temperature: Wu et al., 2018, arXiv:1805.01978.
+      van den Oord et al., 2018, arXiv:1807.03748; temperature: Wu et al., 2018, arXiv:1805.01978;
+      hardness: Lan et al., 2025, arXiv:2503.04812, and Schechter Vera et al., 2025,
+      arXiv:2509.20354; margin: Wang et al., 2018, arXiv:1801.09414.
     """
     check_temperature(temperature)
-    _check_shapes(queries, documents, group_size, in_batch)
-    of_queries = {
-        "query_ids": query_ids,
-        "known_positive_ids": known_positive_ids,
-        "query_pools": query_pools,
-        "temperature": temperature if jnp.ndim(temperature) else None,
+    seen = contrast(queries, documents, **pairs)
+    losses = [
+        _one_softmax(
+            seen,
+            temperature,
+            softmax,
+            hardness=(hardness, harder),
+            margin=margin,
+            smoothing=label_smoothing,
+            inside=inside,
+        )
+        for softmax in directions
+    ]
+    return jnp.mean(jnp.stack(losses), axis=0)
+
+
+def clip(
+    queries: Float[Array, "B D"],
+    documents: Float[Array, "N D"],
+    *,
+    temperature: Temperature,
+    **pairs: Unpack[Pairs],
+) -> Float[Array, " B"]:
+    """Symmetric InfoNCE: the mean of queries against documents and documents against queries.
+
+    Hard negatives count in the first direction alone, as in Jina Embeddings.
+
+    Args:
+      queries: As in `info_nce`.
+      documents: As in `info_nce`.
+      temperature: As in `info_nce`.
+      **pairs: As in `info_nce`.
+
+    Returns:
+      One loss a query [B], float32.
+
+    Source:
+      Radford et al., 2021, arXiv:2103.00020; Günther et al., 2023, arXiv:2310.19923.
+    """
+    return info_nce(queries, documents, temperature=temperature, directions=SYMMETRIC, **pairs)
+
+
+def gte(
+    queries: Float[Array, "B D"],
+    documents: Float[Array, "N D"],
+    *,
+    temperature: Temperature,
+    **pairs: Unpack[Pairs],
+) -> Float[Array, " B"]:
+    """GTE's improved contrastive loss: one softmax over all four directions.
+
+    Z_i = sum_j (e^(q_i.d_j/t) + e^(q_j.d_i/t)) + sum_j/=i (e^(q_i.q_j/t) + e^(d_j.d_i/t))
+
+    The positive pair is in it twice, so that the loss is log 2 at least.
+
+    Args:
+      queries: As in `info_nce`.
+      documents: As in `info_nce`.
+      temperature: As in `info_nce`.
+      **pairs: As in `info_nce`.
+
+    Returns:
+      One loss a query [B], float32.
+
+    Source:
+      Li et al., 2023, arXiv:2308.03281.
+    """
+    return info_nce(queries, documents, temperature=temperature, directions=ALL_IN_ONE, **pairs)
+
+
+def nt_xent(
+    first: Float[Array, "B D"],
+    second: Float[Array, "B D"],
+    *,
+    temperature: Temperature,
+    **pairs: Unpack[Pairs],
+) -> Float[Array, " B"]:
+    """SimCLR's loss of two views: each of the 2 B texts against the 2 B - 1 others.
+
+    Args:
+      first: One view [B, D].
+      second: The other [B, D].
+      temperature: As in `info_nce`.
+      **pairs: As in `info_nce`.
+
+    Returns:
+      One loss a pair [B], the mean of its two, float32.
+
+    Source:
+      Chen et al., 2020, arXiv:2002.05709.
+    """
+    return info_nce(first, second, temperature=temperature, directions=TWO_VIEWS, **pairs)
+
+
+def _one_softmax(seen: Contrast, temperature, directions, *, hardness, margin, smoothing, inside):
+    forth, back = (name in directions for name in ("query_to_document", "document_to_query"))
+    if not forth and not back:
+        raise ValueError(
+            f"a softmax over {', '.join(directions)} holds no positive; add query_to_document or "
+            "document_to_query"
+        )
+    strength, harder = hardness
+    reweighted = not isinstance(strength, int | float) or strength != 0
+    logits = {
+        "logit": _HARDER[harder] if reweighted else None,
+        "given": {"hardness": strength} if reweighted else None,
     }
-    _check_lengths(
-        of_queries,
-        {"document_ids": document_ids, "document_pools": document_pools},
-        queries.shape[0],
-        documents.shape[0],
-    )
-    rows, columns = masks.describe(
-        queries.shape[0],
-        group_size=group_size,
-        query_ids=query_ids,
-        document_ids=document_ids,
-        known_positive_ids=known_positive_ids,
-        query_pools=query_pools,
-        document_pools=document_pools,
-        axis_name=axis_name,
-    )
-    partition = functools.partial(log_partition, keep=masks.is_negative, tile=tile)
-    if in_batch:
-        negatives = partition(
-            queries,
-            documents,
-            temperature=temperature,
-            rows=rows,
-            columns=columns,
-            axis_name=axis_name,
-        )
-    else:
-        negatives = _each_alone(partition, queries, documents, temperature, rows, columns)
-    positive = paired_dot(queries, documents[::group_size]) / temperature
-    return jax.nn.softplus(negatives - positive)
-
-
-def _each_alone(partition, queries, documents, temperature, rows, columns):
-    """The partition of each query over its own group."""
-    batch = queries.shape[0]
-
-    def alone(query, documents, temperature, row, column):
-        return partition(query, documents, temperature=temperature, rows=row, columns=column)[0]
-
-    def one_each(tree):
-        return jax.tree.map(lambda x: x[:, None], tree)
-
-    def groups(tree):
-        return jax.tree.map(lambda x: x.reshape(batch, -1, *x.shape[1:]), tree)
-
-    temperature = jnp.broadcast_to(temperature, (batch,))
-    return jax.vmap(alone)(
-        one_each(queries), groups(documents), temperature, one_each(rows), groups(columns)
+    temperature = jnp.asarray(temperature, jnp.float32)
+    # Hard negatives are known to query_to_document alone, and so is what makes them harder.
+    negatives = [
+        seen.log_negatives(temperature, direction=name, **(logits if name == _FIRST else {}))
+        for name in directions
+    ]
+    positive = (seen.own_similarities - margin) / temperature[..., None]
+    against = functools.reduce(log_add, negatives)
+    # Where the pair itself is in both: log(2 e^p + e^n) - p = log 2 + softplus(n - log 2 - p).
+    twice = math.log(2.0) if forth and back else 0.0
+    loss = twice + cross_entropy(against - twice, positive, seen.own_valid, inside=inside)
+    if isinstance(smoothing, int | float) and smoothing == 0:
+        return loss
+    return loss + smoothing * (
+        positive[:, 0] - _mean_logit(seen, directions, temperature, positive)
     )
 
 
-def _check_shapes(queries, documents, group_size, in_batch):
-    if group_size < 1:
-        raise ValueError(f"group_size is {group_size}; a group is a positive and its negatives")
-    if documents.shape[0] != queries.shape[0] * group_size:
-        raise ValueError(
-            f"{queries.shape[0]} queries with group_size {group_size} need "
-            f"{queries.shape[0] * group_size} documents, got {documents.shape[0]}"
-        )
-    if queries.shape[1:] != documents.shape[1:]:
-        raise ValueError(
-            f"queries have width {queries.shape[1:]} and documents {documents.shape[1:]}; "
-            "one encoder, or two of the same width, must make both"
-        )
-    if not in_batch and group_size == 1:
-        raise ValueError(
-            "in_batch=False with group_size=1 leaves no negatives; "
-            "raise group_size or use in-batch negatives"
-        )
+_FIRST = "query_to_document"
 
 
-def _check_lengths(of_queries, of_documents, queries, documents):
-    for arrays, count, owners in (
-        (of_queries, queries, "queries"),
-        (of_documents, documents, "documents"),
-    ):
-        for name, array in arrays.items():
-            if array is not None and jnp.shape(array)[0] != count:
-                raise ValueError(
-                    f"{name} has {jnp.shape(array)[0]} rows for {count} {owners}; give one each"
-                )
-    if of_queries["known_positive_ids"] is not None and of_documents["document_ids"] is None:
-        raise ValueError("known_positive_ids are compared with document_ids; give those too")
-    if (of_queries["query_pools"] is None) != (of_documents["document_pools"] is None):
-        raise ValueError("query_pools are compared with document_pools; give both or neither")
+def cross_entropy(
+    log_negatives: Float[Array, " B"],
+    positive_logits: Float[Array, "B P"],
+    valid: Float[Array, "B P"],
+    *,
+    inside: bool = False,
+) -> Float[Array, " B"]:
+    """Softmax cross-entropy of each query's positives, one at a time or together.
+
+    mean_p softplus(log_negatives - logit_p), or softplus(log_negatives - log mean_p exp(logit_p))
+
+    Args:
+      log_negatives: Log-sum-exp of the negatives' logits [B].
+      positive_logits: Of P positives [B, P].
+      valid: Which of them there are [B, P].
+      inside: Whether the mean is inside the logarithm.
+
+    Returns:
+      One loss a query [B].
+    """
+    if positive_logits.shape[1] == 1:
+        return jax.nn.softplus(log_negatives - positive_logits[:, 0])
+    count = valid.sum(axis=1)
+    if inside:
+        together = jax.nn.logsumexp(jnp.where(valid, positive_logits, -jnp.inf), axis=1)
+        return jax.nn.softplus(log_negatives - together)
+    terms = jax.nn.softplus(log_negatives[:, None] - positive_logits)
+    return jnp.where(valid, terms, 0.0).sum(axis=1) / count
+
+
+def _mean_logit(seen, directions, temperature, positive):
+    """Mean over everything the softmax is over; label smoothing draws all of it up alike."""
+    total, count = positive[:, 0], jnp.ones(positive.shape[:1])
+    for name in directions:
+        total += seen.sum_negatives(scaled, temperature, direction=name)
+        count += seen.count_negatives(name)
+    return total / count
+
+
+def _harder(similarities, scale, rows: About, chosen):
+    bonus = rows.given["hardness"][:, None] * lax.stop_gradient(similarities)
+    return similarities * scale + jnp.where(chosen, bonus, 0.0)
+
+
+def _all_harder(similarities, scale, rows: About, columns: About):
+    del columns
+    return _harder(similarities, scale, rows, True)
+
+
+def _in_batch_harder(similarities, scale, rows: About, columns: About):
+    return _harder(similarities, scale, rows, ~masks.is_own(rows.query, columns.document))
+
+
+def _own_harder(similarities, scale, rows: About, columns: About):
+    return _harder(similarities, scale, rows, masks.is_own(rows.query, columns.document))
+
+
+_HARDER = {"all": _all_harder, "in_batch": _in_batch_harder, "hard": _own_harder}

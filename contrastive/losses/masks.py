@@ -8,15 +8,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int
 
-from contrastive.losses.partition import Axis
+from contrastive.losses.tiles import Axis
 
 
 class Rows(NamedTuple):
     """What a mask may know of a query. Optional fields are left out of the rule when None."""
 
-    positive: Int[Array, " B"]
+    index: Int[Array, " B"]
     pool: Int[Array, " B"] | None
-    positive_ids: Int[Array, " B"] | None
+    positive_ids: Int[Array, "B P"] | None
     known_positive_ids: Int[Array, "B K"] | None
     query_ids: Int[Array, " B"] | None
 
@@ -24,7 +24,8 @@ class Rows(NamedTuple):
 class Columns(NamedTuple):
     """What a mask may know of a document."""
 
-    index: Int[Array, " N"]
+    query: Int[Array, " N"]
+    positive: Bool[Array, " N"]
     pool: Int[Array, " N"] | None
     document_ids: Int[Array, " N"] | None
     query_ids: Int[Array, " N"] | None
@@ -34,6 +35,7 @@ def describe(
     batch: int,
     *,
     group_size: int = 1,
+    positives: int = 1,
     in_batch: bool = True,
     query_ids: Int[Array, " B"] | None = None,
     document_ids: Int[Array, " N"] | None = None,
@@ -46,7 +48,8 @@ def describe(
 
     Args:
       batch: Number of queries on this device, B.
-      group_size: Documents a query, G; N = B * G, query-major, the positive first.
+      group_size: Documents a query, G; N = B * G, query-major, the positives first.
+      positives: How many of them are positives.
       in_batch: Whether other queries' documents may be negatives. False puts every query into a
         pool of its own.
       query_ids: Text ids [B]; 0 is equal to nothing.
@@ -55,33 +58,37 @@ def describe(
       query_pools: Pool of each query [B], not negative. A query sees the documents of its own pool
         and no others. None is one pool.
       document_pools: Pool of each document [N]; -1 is none, a place without a document.
-      axis_name: Mapped axis or axes; documents are numbered across its devices.
+      axis_name: Mapped axis or axes; queries are numbered across its devices.
 
     Returns:
       Vectors of the queries and of the documents.
     """
     first = 0 if axis_name is None else lax.axis_index(axis_name) * batch
-    query = first + jnp.arange(batch)
-    index = first * group_size + jnp.arange(batch * group_size)
+    index = first + jnp.arange(batch)
+    of_query, place = jnp.repeat(index, group_size), jnp.tile(jnp.arange(group_size), batch)
+    positive = place < positives
     if not in_batch:
         real = True if document_pools is None else document_pools >= 0
-        query_pools, document_pools = query, jnp.where(real, index // group_size, -1)
+        query_pools, document_pools = index, jnp.where(real, of_query, -1)
+    positive_ids = None
+    if document_ids is not None:
+        positive_ids = document_ids.reshape(batch, group_size)[:, :positives]
     rows = Rows(
-        positive=query * group_size,
+        index=index,
         pool=query_pools,
-        positive_ids=None if document_ids is None else document_ids[::group_size],
+        positive_ids=positive_ids,
         known_positive_ids=None if document_ids is None else known_positive_ids,
         query_ids=query_ids,
     )
-    of_query = None
-    if query_ids is not None:
-        # Only the positive of the same query is a false negative; its hard negatives are true ones.
-        of_query = jnp.where(index % group_size == 0, jnp.repeat(query_ids, group_size), 0)
     columns = Columns(
-        index=index,
+        query=of_query,
+        positive=positive,
         pool=document_pools,
         document_ids=document_ids,
-        query_ids=of_query,
+        # Only the positive of the same query is a false negative; its hard negatives are true ones.
+        query_ids=None
+        if query_ids is None
+        else jnp.where(positive, jnp.repeat(query_ids, group_size), 0),
     )
     return rows, columns
 
@@ -89,8 +96,8 @@ def describe(
 def is_negative(rows: Rows, columns: Columns) -> Bool[Array, "b n"]:
     """Whether a document is a true negative of a query.
 
-    It is not when it is the query's own positive, has the text of it or of another known positive,
-    or is the positive of another row with the same query.
+    It is not when it is one of the query's own positives, has the text of one or of another known
+    positive, or is the positive of another row with the same query.
 
     Args:
       rows: Of b queries.
@@ -100,24 +107,25 @@ def is_negative(rows: Rows, columns: Columns) -> Bool[Array, "b n"]:
       A mask [b, n].
     """
     keep = is_candidate(rows, columns)
-    if rows.positive_ids is not None:
-        keep &= ~_same(rows.positive_ids, columns.document_ids)
-    if rows.known_positive_ids is not None:
-        known = rows.known_positive_ids.T[:, :, None]  # [K, b, 1]
-        keep &= ~jnp.any((known == columns.document_ids) & (known != 0), axis=0)
+    for answers in (rows.positive_ids, rows.known_positive_ids):
+        if answers is not None:
+            answer = answers.T[:, :, None]  # [K, b, 1]
+            keep &= ~jnp.any((answer == columns.document_ids) & (answer != 0), axis=0)
     if rows.query_ids is not None:
-        keep &= ~_same(rows.query_ids, columns.query_ids)
+        assert columns.query_ids is not None
+        same = rows.query_ids[:, None] == columns.query_ids[None, :]
+        keep &= ~(same & (rows.query_ids[:, None] != 0))
     return keep
 
 
 def is_candidate(rows: Rows, columns: Columns) -> Bool[Array, "b n"]:
     """Whether a document may be a negative at all: `is_negative` before looking at texts."""
-    other = rows.positive[:, None] != columns.index[None, :]
+    candidate = ~(is_own(rows, columns) & columns.positive[None, :])
     if rows.pool is None or columns.pool is None:
-        return other
-    return other & (rows.pool[:, None] == columns.pool[None, :])
+        return candidate
+    return candidate & (rows.pool[:, None] == columns.pool[None, :])
 
 
-def _same(a: Int[Array, " b"], b: Int[Array, " n"] | None) -> Bool[Array, "b n"]:
-    assert b is not None
-    return (a[:, None] == b[None, :]) & (a[:, None] != 0)
+def is_own(rows: Rows, columns: Columns) -> Bool[Array, "b n"]:
+    """Whether a document is of the query's own group."""
+    return rows.index[:, None] == columns.query[None, :]

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from contrastive.losses import masks
-from contrastive.losses.partition import (
-    DEFAULT_TILE,
-    Axis,
-    fold_tiles,
-    gather,
-    log_partition,
-    varying_zero,
-)
-from contrastive.losses.similarity import normalize, paired_dot
+from contrastive.losses.contrast import contrast
+from contrastive.losses.directions import Pairing
+from contrastive.losses.pairs import Pairs
+from contrastive.losses.similarity import normalize
 
 
 class Diagnostics(NamedTuple):
@@ -37,6 +31,7 @@ class Diagnostics(NamedTuple):
       accuracy: 1 where the positive scores above every negative.
       largest_logit: max_j |s_ij| / t, the positive included.
       masked_share: Share of the other documents that were masked as false negatives.
+      masked_by_score: Share that was masked by scores, not texts.
       alignment: ||q_i - d_i+||^2.
       uniformity: log mean_j exp(-2 ||q_i - q_j||^2) over the other queries, normalised.
     """
@@ -49,6 +44,7 @@ class Diagnostics(NamedTuple):
     accuracy: Float[Array, " B"]
     largest_logit: Float[Array, " B"]
     masked_share: Float[Array, " B"]
+    masked_by_score: Float[Array, " B"]
     alignment: Float[Array, " B"]
     uniformity: Float[Array, " B"]
 
@@ -58,15 +54,7 @@ def diagnose(
     documents: Float[Array, "N D"],
     *,
     temperature: float | Float[Array, ""],
-    group_size: int = 1,
-    in_batch: bool = True,
-    query_ids: Int[Array, " B"] | None = None,
-    document_ids: Int[Array, " N"] | None = None,
-    known_positive_ids: Int[Array, "B K"] | None = None,
-    query_pools: Int[Array, " B"] | None = None,
-    document_pools: Int[Array, " N"] | None = None,
-    tile: int | None = None,
-    axis_name: Axis = None,
+    **pairs: Unpack[Pairs],
 ) -> Diagnostics:
     """Describes one batch at one temperature: tiled like the loss, and without a gradient.
 
@@ -74,15 +62,7 @@ def diagnose(
       queries: Embeddings [B, D].
       documents: Embeddings [B * group_size, D], query-major, the positive first in each group.
       temperature: Positive scalar.
-      group_size: Documents a query, G.
-      in_batch: As in `info_nce`.
-      query_ids: As in `info_nce`.
-      document_ids: As in `info_nce`.
-      known_positive_ids: As in `info_nce`.
-      query_pools: As in `info_nce`.
-      document_pools: As in `info_nce`.
-      tile: As in `info_nce`.
-      axis_name: As in `info_nce`.
+      **pairs: As in `info_nce`.
 
     Returns:
       One value a query [B] of each diagnostic, float32.
@@ -92,38 +72,17 @@ def diagnose(
       arXiv:2012.09740 (penalty distribution).
     """
     queries, documents = lax.stop_gradient((queries, documents))
-    rows, columns = masks.describe(
-        queries.shape[0],
-        group_size=group_size,
-        in_batch=in_batch,
-        query_ids=query_ids,
-        document_ids=document_ids,
-        known_positive_ids=known_positive_ids,
-        query_pools=query_pools,
-        document_pools=document_pools,
-        axis_name=axis_name,
-    )
-    keys, columns = gather((documents, columns), axis_name)
+    seen = contrast(queries, documents, **pairs)
     inverse = 1.0 / jnp.asarray(temperature, jnp.float32)
-    row = {"queries": queries, "rows": rows}
-    column = {"keys": keys, "columns": columns}
-    start = _Fold(*[varying_zero((row, column, inverse))] * 6)
-    start = start._replace(top=start.top - jnp.inf)
-    seen = fold_tiles(
-        functools.partial(_add, inverse),
-        start,
-        row,
-        column,
-        keep=masks.is_negative,
-        tile=tile or DEFAULT_TILE,
-    )
-    positives = documents[::group_size]
-    others = _others(rows, columns, keys.shape[0])
+    start = _Fold(*[jnp.float32(0)] * 8)._replace(top=jnp.float32(-jnp.inf))
+    folded = seen.fold_negatives(functools.partial(_add, inverse), start)
+    candidates = jnp.maximum(folded.candidates, 1.0)
     return Diagnostics(
-        alignment=jnp.sum((queries - positives).astype(jnp.float32) ** 2, axis=-1),
-        uniformity=_uniformity(queries, tile, axis_name),
-        masked_share=(others - seen.count) / jnp.maximum(others, 1),
-        **_softmax(seen, paired_dot(queries, positives), inverse),
+        alignment=jnp.sum((queries - seen.first_positives).astype(jnp.float32) ** 2, axis=-1),
+        uniformity=_uniformity(queries, pairs),
+        masked_share=(folded.candidates - folded.count) / candidates,
+        masked_by_score=(folded.unrelated - folded.count) / candidates,
+        **_softmax(folded, seen.positive, inverse),
     )
 
 
@@ -152,12 +111,14 @@ class _Fold(NamedTuple):
     total: Float[Array, " b"]  # sum of exp(logit - top)
     moment: Float[Array, " b"]  # sum of (logit - top) exp(logit - top)
     similarity: Float[Array, " b"]  # sum of similarities
-    count: Float[Array, " b"]
     largest: Float[Array, " b"]  # largest |similarity|
+    count: Float[Array, " b"]
+    unrelated: Float[Array, " b"]
+    candidates: Float[Array, " b"]
 
 
-def _add(inverse, state, similarities, kept, row):
-    del row
+def _add(inverse, state: _Fold, tile: Pairing):
+    similarities, kept = tile.similarities, tile.negative
     logits = jnp.where(kept, similarities * inverse, -jnp.inf)
     top = jnp.maximum(state.top, logits.max(axis=1))
     shift = jnp.where(top == -jnp.inf, 0.0, top)
@@ -169,16 +130,11 @@ def _add(inverse, state, similarities, kept, row):
         total=jnp.exp(fall) * state.total + weight.sum(axis=1),
         moment=jnp.exp(fall) * (state.moment + fall * state.total) + (below * weight).sum(axis=1),
         similarity=state.similarity + jnp.where(kept, similarities, 0.0).sum(axis=1),
-        count=state.count + kept.sum(axis=1),
         largest=jnp.maximum(state.largest, jnp.where(kept, jnp.abs(similarities), 0).max(axis=1)),
+        count=state.count + kept.sum(axis=1),
+        unrelated=state.unrelated + tile.unrelated.sum(axis=1),
+        candidates=state.candidates + tile.candidate.sum(axis=1),
     )
-
-
-def _others(rows, columns, documents):
-    """How many documents of its pool each query has besides its positive."""
-    if rows.pool is None:
-        return jnp.full(rows.positive.shape, documents - 1)
-    return (rows.pool[:, None] == columns.pool[None, :]).sum(axis=1) - 1
 
 
 def _softmax(seen: _Fold, positive, inverse):
@@ -200,19 +156,12 @@ def _softmax(seen: _Fold, positive, inverse):
     }
 
 
-def _uniformity(queries, tile, axis_name):
+def _uniformity(queries, pairs: Pairs):
     """Pairs at squared distance 2 - 2s give exp(4s - 4): the partition at temperature 1/4."""
     unit = normalize(queries)
-    rows, columns = masks.describe(unit.shape[0], axis_name=axis_name)
-    log_sum = log_partition(
-        unit,
-        unit,
-        temperature=0.25,
-        keep=masks.is_negative,
-        rows=rows,
-        columns=columns,
-        tile=tile,
-        axis_name=axis_name,
+    spread = Pairs(
+        tile=pairs.get("tile"), axis_name=pairs.get("axis_name"), ring=pairs.get("ring", False)
     )
-    others = unit.shape[0] * (lax.axis_size(axis_name) if axis_name else 1) - 1
-    return log_sum - 4.0 - jnp.log(float(max(others, 1)))
+    seen = contrast(unit, unit, **spread)
+    others = jnp.maximum(seen.count_negatives(), 1.0)
+    return seen.log_negatives(0.25) - 4.0 - jnp.log(others)

@@ -26,7 +26,7 @@ from contrastive.temperature.policies import Fixed, Learned, Policy
 from contrastive.training.compilation import step_options
 from contrastive.training.feed import Feed
 from contrastive.training.mesh import make_mesh, state_sharding
-from contrastive.training.objective import Distillation, Objective
+from contrastive.training.objective import Objective
 from contrastive.training.optimizer import make_optimizer
 from contrastive.training.step import Step, TrainState, init_state, make_train_step
 from contrastive.types import Params
@@ -90,7 +90,7 @@ def assemble(experiment: config.Experiment, mesh: Mesh | None = None) -> Parts:
         source.sources,
         query_prompt=model.query_prompt,
         document_prompt=model.document_prompt,
-        teacher=experiment.loss.distill is not None,
+        teacher=experiment.loss.of_scores,
         in_batch=experiment.loss.in_batch and experiment.loss.shards < experiment.batch_size,
     )
     tokenizer = Tokenizer(model.tokenizer, special_tokens=not model.is_static, names=model.names)
@@ -210,24 +210,18 @@ def make_objective(experiment: config.Experiment, group_size: int, width: int) -
       The objective.
 
     Raises:
-      ConfigError: For Matryoshka widths that the embeddings do not have.
+      ConfigError: For Matryoshka widths that the embeddings do not have, or groups of one document
+        where a loss compares several.
     """
-    loss, teacher = experiment.loss, experiment.loss.distill
+    loss = experiment.loss
     wide = [d for d in loss.widths if d > width]
     if wide:
         raise ConfigError(f"loss.widths are {wide}, but embeddings have width {width}")
-    return Objective(
-        policy=make_policy(loss),
-        group_size=group_size,
-        in_batch=loss.in_batch,
-        mask_false_negatives=loss.mask_false_negatives,
-        tile=loss.tile,
-        distillation=Distillation(teacher.kind, teacher.temperature, teacher.weight)
-        if teacher
-        else None,
-        widths=loss.widths,
-        renormalize=experiment.normalize,
-    )
+    if isinstance(loss.function, config.MarginMSE | config.Listwise) and group_size < 2:
+        raise ConfigError(
+            f"{loss.function.kind} compares the documents of a query, but group_size is 1; raise it"
+        )
+    return Objective(make_policy(loss), group_size, loss, experiment.normalize)
 
 
 def make_policy(loss: config.Loss) -> Policy:

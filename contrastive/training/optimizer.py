@@ -1,4 +1,4 @@
-"""AdamW for the encoder, Adam for the temperature."""
+"""AdamW for the encoder, Adam for temperature and bias."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
       steps: Steps of the run.
 
     Returns:
-      A transformation of `{"encoder": ..., "temperature": ...}`.
+      A transformation of `{"encoder": ..., "temperature": ..., "bias": ...}`, the last optional.
     """
     schedule = make_schedule(config, steps)
     b1, b2, eps = config.b1, config.b2, config.eps
@@ -63,7 +63,7 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
         schedule, b1=b1, b2=b2, eps=eps, weight_decay=config.weight_decay, mask=_decays
     )
     adam = optax.adam(schedule, b1=b1, b2=b2, eps=eps)
-    branches = {"encoder": optax.chain(clip, adamw), "temperature": adam}
+    branches = {"encoder": optax.chain(clip, adamw), "temperature": adam, "bias": adam}
     parts = optax.partition({**branches, _FROZEN: optax.set_to_zero()}, _parts)
     return stacked(parts, functools.partial(group_of, frozen=config.frozen))
 

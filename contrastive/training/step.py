@@ -15,7 +15,6 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from contrastive.models.embedder import Embedder
 from contrastive.temperature.diagnostics import summarize
-from contrastive.temperature.policies import Policy
 from contrastive.training.mesh import BATCH_AXES
 from contrastive.training.objective import Objective
 from contrastive.types import Batch, Params
@@ -36,7 +35,7 @@ class TrainState:
     Attributes:
       step: Updates made.
       seed: Of dropout; the randomness of a step is a function of (seed, step).
-      params: `{"encoder": ..., "temperature": ...}`.
+      params: `{"encoder": ..., "temperature": ...}`, and SigLIP's `"bias"`.
       opt_state: The optimizer's.
     """
 
@@ -56,14 +55,14 @@ def init_state(
 
     Args:
       encoder: First parameters.
-      objective: Whose temperature.
+      objective: Whose temperature and bias.
       optimizer: Whose state.
       seed: Of dropout.
 
     Returns:
       The state.
     """
-    params = {"encoder": encoder, "temperature": objective.policy.init()}
+    params = {"encoder": encoder, **objective.init()}
     return TrainState(jnp.int32(0), jnp.int32(seed), params, optimizer.init(params))
 
 
@@ -98,14 +97,14 @@ def make_train_step(
         def mean_loss(params):
             queries = embedder.embed(params["encoder"], batch.queries, seeds[0])
             documents = embedder.embed(params["encoder"], batch.documents, seeds[1])
-            temperature = objective.policy.temperature(params["temperature"], state.step)
-            losses = _mapped(objective.losses, mesh)(queries, documents, temperature, columns)
-            return losses.mean(), (queries, documents, temperature)
+            scalars = objective.scalars(params, state.step)
+            losses = _mapped(objective.losses, mesh)(queries, documents, scalars, columns)
+            return losses.mean(), (queries, documents, scalars)
 
         gradient = jax.value_and_grad(mean_loss, has_aux=True)
-        (loss, (queries, documents, temperature)), grads = gradient(state.params)
+        (loss, (queries, documents, scalars)), grads = gradient(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = _updated(state.params, updates, objective.policy)
+        params = objective.project(jax.tree.map(jnp.add, state.params, updates))
         norm = optax.tree.norm(grads["encoder"])
         finite = jnp.isfinite(loss) & _is_finite(grads) & _is_finite(params)
         new = TrainState(state.step + 1, state.seed, params, opt_state)
@@ -119,12 +118,12 @@ def make_train_step(
             ),
             queries,
             documents,
-            temperature,
+            scalars,
             columns,
         )
         metrics = {
             "loss": loss,
-            "temperature": temperature,
+            **scalars,
             "grad_norm": norm,
             "finite": finite.astype(jnp.float32),
             **described,
@@ -137,11 +136,6 @@ def make_train_step(
 def _is_finite(tree: PyTree) -> Bool[Array, ""]:
     """Through the norm, one number a parameter; beyond 1e19 it is not finite either."""
     return jnp.isfinite(optax.tree.norm(tree))
-
-
-def _updated(params: Params, updates: PyTree, policy: Policy) -> Params:
-    updated: Params = jax.tree.map(lambda p, u: p + u, params, updates)
-    return {**updated, "temperature": policy.project(updated["temperature"])}
 
 
 def _mapped(function: Callable[..., PyTree], mesh: Mesh) -> Callable[..., PyTree]:

@@ -66,8 +66,8 @@ def first_batch(*flags, model, data, devices=1, size=B):
             parts.encoder.embedder.embed(params, texts)
             for texts in (batch.queries, batch.documents)
         )
-        temperature = jnp.float32(experiment.loss.temperature)
-        arguments = (queries, documents, temperature, objective.columns(batch), None)
+        scalars = {"temperature": jnp.float32(experiment.loss.temperature)}
+        arguments = (queries, documents, scalars, objective.columns(batch), None)
         return queries, documents, objective.losses(*arguments), objective.describe(*arguments)
 
     *found, described = forward(jax.device_get(parts.init().params["encoder"]), batch)

@@ -17,7 +17,7 @@ def test_masks_see_the_right_rows_and_columns_in_every_tile(vectors, tile):
     queries, keys = vectors
     a, b = np.arange(7), np.arange(11)
 
-    def keep(rows, columns):
+    def keep(similarities, rows, columns):
         return (rows["a"][:, None] + columns["b"][None, :]) % 3 != 0
 
     found = log_partition(
@@ -33,7 +33,7 @@ def test_a_masked_pair_far_above_the_partition_does_not_overflow(vectors):
     queries, keys = vectors
     keys = np.concatenate([keys, 1e4 * queries[:1]])  # a logit near 1e6, masked
 
-    def keep(rows, columns):
+    def keep(similarities, rows, columns):
         return jnp.broadcast_to(columns[None, :] < 11, (rows.shape[0], columns.shape[0]))
 
     def total(q, k):
@@ -48,7 +48,7 @@ def test_a_masked_pair_far_above_the_partition_does_not_overflow(vectors):
 def test_nothing_kept_is_minus_infinity_with_no_gradient(vectors):
     queries, keys = vectors
 
-    def nothing(rows, columns):
+    def nothing(similarities, rows, columns):
         return jnp.zeros((rows.shape[0], columns.shape[0]), bool)
 
     def partition(q):

@@ -28,7 +28,7 @@ DOCUMENT_POOLS = np.repeat(QUERY_POOLS, G)
 DOCUMENT_POOLS[[3, 9, 10 * G + 1]] = -1  # no document is there
 
 
-def truth(queries, documents, ids, query_pools, document_pools):
+def truth(queries, documents, ids, query_pools, document_pools, above=np.inf):
     """Each number by its definition, in float64."""
     s = queries.astype(np.float64) @ documents.astype(np.float64).T
     values = {}
@@ -36,7 +36,8 @@ def truth(queries, documents, ids, query_pools, document_pools):
     for i in range(B):
         seen = np.flatnonzero(document_pools == query_pools[i])
         others = [j for j in seen if j != i * G]
-        kept = [j for j in others if ids[j] != ids[i * G]]
+        unrelated = [j for j in others if ids[j] != ids[i * G]]
+        kept = [j for j in unrelated if s[i, j] <= s[i, i * G] + above]
         negative = s[i, kept]
         r = np.exp(negative / T) / np.exp(negative / T).sum()
         p = np.exp(np.append(negative, s[i, i * G]) / T)
@@ -52,6 +53,7 @@ def truth(queries, documents, ids, query_pools, document_pools):
                 "accuracy": float(s[i, i * G] > negative.max()),
                 "largest_logit": np.abs(np.append(negative, s[i, i * G])).max() / T,
                 "masked_share": 1 - len(kept) / len(others),
+                "masked_by_score": (len(unrelated) - len(kept)) / len(others),
                 "alignment": np.sum((queries[i] - documents[i * G]) ** 2.0),
                 "uniformity": np.mean(np.exp(-2 * np.array(distance))),
             }
@@ -67,8 +69,8 @@ ONE_POOL = np.zeros(B, np.int32), np.zeros(B * G, np.int32)
 
 
 @pytest.mark.parametrize(("tile", "pools"), [(None, ONE_POOL), (3, (QUERY_POOLS, DOCUMENT_POOLS))])
-@pytest.mark.parametrize("devices", [1, 8])
-def test_every_diagnostic_matches_its_definition(batch, tile, pools, devices):
+@pytest.mark.parametrize(("devices", "ring", "above"), [(1, False, None), (8, True, -0.3)])
+def test_every_diagnostic_matches_its_definition(batch, tile, pools, devices, ring, above):
     mesh = jax.make_mesh(
         (devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]
     )
@@ -77,11 +79,12 @@ def test_every_diagnostic_matches_its_definition(batch, tile, pools, devices):
     def mapped(queries, documents, ids, *pools):
         described = functools.partial(diagnose, temperature=T, group_size=G, tile=tile)
         known = dict(zip(("query_pools", "document_pools"), pools, strict=True))
-        return described(queries, documents, document_ids=ids, axis_name="data", **known)
+        known |= {"axis_name": "data", "ring": ring, "above_positive": above}
+        return described(queries, documents, document_ids=ids, **known)
 
     mapped = jax.shard_map(mapped, mesh=mesh, in_specs=rows, out_specs=rows)
     found = summarize(jax.jit(mapped)(*batch, *pools))
-    expected = truth(*batch, *pools)
+    expected = truth(*batch, *pools, np.inf if above is None else above)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert float(found[name]) == pytest.approx(value, rel=1e-5), name

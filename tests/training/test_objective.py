@@ -13,8 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "losses"))
 
 import naive
 
+from contrastive import config
 from contrastive.temperature import Fixed
-from contrastive.training.objective import Distillation, Objective
+from contrastive.training.objective import Objective
 
 B, G, D, T = 8, 3, 16, 0.1
 RNG = np.random.default_rng(0)
@@ -77,11 +78,13 @@ def found(objective, devices):
     )
     rows = PartitionSpec("data")
     columns = dict(COLUMNS)
-    if objective.distillation is None:
+    if objective.loss.distill is None:
         del columns["teacher_scores"]
 
     def losses(queries, documents, columns):
-        return objective.losses(queries, documents, jnp.float32(T), columns, "data")
+        return objective.losses(
+            queries, documents, {"temperature": jnp.float32(T)}, columns, "data"
+        )
 
     mapped = jax.shard_map(losses, mesh=mesh, in_specs=rows, out_specs=rows)
 
@@ -94,7 +97,8 @@ def found(objective, devices):
     return losses, *gradients
 
 
-KL, M3 = Distillation("kl", 0.5, 0.3), Distillation("m3", 2.0, 0.7)
+KL = config.Distill(kind="kl", temperature=0.5, weight=0.3)
+M3 = config.Distill(kind="m3", temperature=2.0, weight=0.7)
 
 
 @pytest.mark.parametrize(
@@ -109,9 +113,8 @@ KL, M3 = Distillation("kl", 0.5, 0.3), Distillation("m3", 2.0, 0.7)
     ],
 )
 def test_value_and_gradient_are_those_of_loops(devices, widths, renormalize, teacher):
-    objective = Objective(
-        Fixed(T), group_size=G, widths=widths, renormalize=renormalize, distillation=teacher
-    )
+    loss = config.Loss(widths=widths, distill=teacher)
+    objective = Objective(Fixed(T), group_size=G, loss=loss, renormalize=renormalize)
     expected = truth(widths, renormalize, teacher)
     for ours, true in zip(found(objective, devices), expected, strict=True):
         assert np.max(np.abs(np.asarray(ours) - true)) < 1e-5 * np.max(np.abs(true))
@@ -126,8 +129,9 @@ def test_it_takes_of_a_batch_what_it_may_know():
     ids = {"query_ids", "document_ids", "known_positive_ids"}
     for options, expected in (
         ({"mask_false_negatives": False}, pools),
-        ({"mask_false_negatives": False, "distillation": KL}, pools | {"teacher_scores"}),
+        ({"mask_false_negatives": False, "distill": KL}, pools | {"teacher_scores"}),
         ({}, pools | ids),
-        ({"distillation": M3}, pools | ids | {"teacher_scores"}),
+        ({"distill": M3}, pools | ids | {"teacher_scores"}),
     ):
-        assert set(Objective(Fixed(T), **options).columns(Everything())) == expected
+        objective = Objective(Fixed(T), loss=config.Loss(**options))
+        assert set(objective.columns(Everything())) == expected

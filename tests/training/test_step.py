@@ -105,7 +105,8 @@ def test_packed_equals_padded(reference, texts_per_row):
 
 def test_any_tile(reference):
     state, metrics = one_step(
-        make_mesh(devices=jax.devices()[:2]), dataclasses.replace(OBJECTIVE, tile=3)
+        make_mesh(devices=jax.devices()[:2]),
+        dataclasses.replace(OBJECTIVE, loss=config.Loss(tile=3)),
     )
     close(metrics, reference[1])
     close(state.opt_state, reference[0].opt_state, rel=2e-5)

@@ -1,0 +1,230 @@
+"""Reductions over tiles of similarities, with a gradient that makes the tiles again.
+
+Neither a loss nor its gradient ever holds a [B, N] array. Making tiles again costs one matrix
+product of four; not writing and reading [B, N] pays for it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from contrastive.losses.similarity import dot
+from contrastive.losses.tiles import (
+    Axis,
+    Keep,
+    Side,
+    Spread,
+    Tile,
+    Value,
+    all_real,
+    fold,
+    gather,
+    pass_on,
+    rejoin,
+    split,
+    tile_size,
+    vary,
+    varying_zero,
+)
+
+
+class Reduction(NamedTuple):
+    """A reduction over the keys of a query that can take them a tile at a time.
+
+    Attributes:
+      start: State of a query before the first tile: a tuple of numbers.
+      add: `(state, values, kept) -> state`.
+      finish: `state -> result`.
+      slope: `(values, result) -> d result / d value`.
+    """
+
+    start: tuple[float, ...]
+    add: Callable[[Any, Tile, Bool[Array, "b n"]], Any]
+    finish: Callable[[Any], Float[Array, " b"]]
+    slope: Callable[[Tile, Float[Array, " b"]], Tile]
+
+
+def reduce_tiles(
+    reduction: Reduction, value: Value, keep: Keep, queries: Side, keys: Side, spread: Spread
+) -> Float[Array, " B"]:
+    """Reduces the values of each query with every key it keeps.
+
+    r_i = reduce_j value(s_ij, scale, about_i, about_j) over the j that `keep` keeps
+
+    Differentiable in vectors, scale, and floating point arrays of `about` that `value` uses.
+
+    Args:
+      reduction: How.
+      value: `(similarities, scale, rows, columns) -> values [b, n]`; `scale` is [b, 1] or [1, n].
+        It may close over no traced value: what varies goes into `about`.
+      keep: `(similarities, rows, columns) -> mask [b, n]`, without gradient.
+      queries: B of them.
+      keys: N of them, of this device.
+      spread: How the work is cut up.
+
+    Returns:
+      One value a query [B], float32.
+
+    Raises:
+      ValueError: For a tile below 1.
+    """
+    if spread.tile is not None and spread.tile < 1:
+        raise ValueError(f"tile is {spread.tile}; it counts rows and columns, at least 1")
+    ring = spread.axis_name if spread.ring else None
+    if ring is None:
+        keys = gather(keys, spread.axis_name)
+    zero = varying_zero((queries, keys))
+    (row_floats, row_rest), (column_floats, column_rest) = (
+        _divided(jax.tree.map(lambda x: vary(x, zero), side)) for side in (queries, keys)
+    )
+    how = _How(reduction, value, keep, tile_size(spread.tile), ring)
+    return _reduce(how, row_floats, column_floats, row_rest, column_rest)
+
+
+class _How(NamedTuple):
+    """What is not traced."""
+
+    reduction: Reduction
+    value: Value
+    keep: Keep
+    tile: int
+    ring: Axis
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _reduce(how, row_floats, column_floats, row_rest, column_rest):
+    return _forward(how, row_floats, column_floats, row_rest, column_rest)[0]
+
+
+def _forward(how, row_floats, column_floats, row_rest, column_rest):
+    row, column = _joined(row_floats, row_rest), _joined(column_floats, column_rest)
+
+    def add(state, similarities, row, column, real):
+        values = how.value(similarities, _scale(row, column), row.about, column.about)
+        return how.reduction.add(state, values, _kept(how, similarities, row, column, real))
+
+    nothing = jnp.zeros(row.vectors.shape[0]) + varying_zero((row, column))
+    state = tuple(nothing + x for x in how.reduction.start)
+    state = fold(add, state, row, column, tile=how.tile, ring=how.ring)
+    result = how.reduction.finish(state)
+    return result, (row_floats, column_floats, row_rest, column_rest, result)
+
+
+def _backward(how, residuals, cotangent):
+    row_floats, column_floats, row_rest, column_rest, result = residuals
+    zero = varying_zero((residuals, cotangent))
+
+    def zeros(tree):
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32) + zero, tree)
+
+    row = (row_floats, row_rest, result, cotangent)
+    step = functools.partial(_backward_block, how)
+    d_row, d_column = zeros(row_floats), zeros(column_floats)
+    if how.ring is None:
+        d_row, d_column = step(d_row, d_column, row, (column_floats, column_rest))
+    else:
+
+        def turn(carry, _):
+            d_row, d_column, column = carry
+            following = pass_on(column, how.ring)  # on its way while this block is computed
+            d_row, d_column = step(d_row, d_column, row, column)
+            # After as many turns as there are devices, keys' gradients are home again.
+            return (d_row, pass_on(d_column, how.ring), following), None
+
+        carry = (d_row, d_column, (column_floats, column_rest))
+        (d_row, d_column, _), _ = lax.scan(turn, carry, length=lax.axis_size(how.ring))
+
+    def like(gradient, of):
+        return jax.tree.map(lambda g, x: g.astype(x.dtype), gradient, of)
+
+    return like(d_row, row_floats), like(d_column, column_floats), None, None
+
+
+_reduce.defvjp(_forward, _backward)
+
+
+def _backward_block(how, d_row, d_column, row, column):
+    """Adds what one block of keys gives to the gradients of queries and of keys."""
+    (row_floats, row_rest, result, cotangent), (column_floats, column_rest) = row, column
+    rows, columns = result.shape[0], column_floats.vectors.shape[0]
+    column_tiles = split((column_floats, column_rest, all_real(columns)), columns, how.tile)
+    row_tiles = split((row_floats, row_rest, result), rows, how.tile)
+    # Rows that pad the last tile have no cotangent.
+    cotangents = split(cotangent, rows, how.tile, mode="constant")
+
+    def each_row(d_column, xs):
+        (row_floats, row_rest, result), cotangent, d_row = xs
+
+        def each_column(d_row, xs):
+            (column_floats, column_rest, real), d_column = xs
+            row, column = _joined(row_floats, row_rest), _joined(column_floats, column_rest)
+            similarities = dot(row.vectors, column.vectors)
+            kept = _kept(how, similarities, row, column, real)
+
+            def values(similarities, row_floats, column_floats):
+                row, column = _joined(row_floats, row_rest), _joined(column_floats, column_rest)
+                return how.value(similarities, _scale(row, column), row.about, column.about)
+
+            value, pull = jax.vjp(values, similarities, row_floats, column_floats)
+            # Masked before the slope: a masked value may lie far above the result and overflow.
+            slope = how.reduction.slope(jnp.where(kept, value, -jnp.inf), result)
+            d_similarities, to_row, to_column = pull(cotangent[:, None] * slope)
+            d_similarities = jnp.where(kept, d_similarities, 0.0)
+            to_row = to_row._replace(vectors=_product(d_similarities, column.vectors, 1))
+            to_column = to_column._replace(vectors=_product(d_similarities, row.vectors, 0))
+            return _plus(d_row, to_row), _plus(d_column, to_column)
+
+        d_row, d_column = lax.scan(each_column, d_row, (column_tiles, d_column))
+        return d_column, d_row
+
+    d_column = split(d_column, columns, how.tile, mode="constant")
+    d_row = split(d_row, rows, how.tile, mode="constant")
+    d_column, d_row = lax.scan(each_row, d_column, (row_tiles, cotangents, d_row))
+    return rejoin(d_row, rows), rejoin(d_column, columns)
+
+
+def _kept(how, similarities, row, column, real):
+    about = lax.stop_gradient((similarities, row.about, column.about))
+    return how.keep(*about) & real[None, :]
+
+
+def _scale(row: Side, column: Side):
+    if row.scale is not None:
+        return row.scale[:, None]
+    assert column.scale is not None
+    return column.scale[None, :]
+
+
+def _divided(side: Side):
+    """Floating point arrays, which have gradients, and the others; None in each other's place."""
+    floats = jax.tree.map(lambda x: x if _is_float(x) else None, side)
+    rest = jax.tree.map(lambda x: None if _is_float(x) else x, side)
+    return floats, rest
+
+
+def _joined(floats: Side, rest: Side) -> Side:
+    return jax.tree.map(
+        lambda a, b: b if a is None else a, floats, rest, is_leaf=lambda x: x is None
+    )
+
+
+def _is_float(x):
+    return jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def _plus(a, b):
+    return jax.tree.map(lambda x, y: x + y.astype(jnp.float32), a, b)
+
+
+def _product(weights, vectors, contracted):
+    """Weighted sums of vectors over columns (1) or rows (0) of the weights, float32."""
+    dimensions = (((contracted,), (0,)), ((), ()))
+    vectors = vectors.astype(jnp.float32)
+    return lax.dot_general(weights, vectors, dimensions, precision=lax.Precision.HIGHEST)

@@ -1,0 +1,188 @@
+"""Tiles of similarities: made, used and forgotten, on one device, over all, or around a ring."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, PyTree
+
+from contrastive.losses.similarity import dot
+
+Axis: TypeAlias = str | tuple[str, ...] | None
+Tile: TypeAlias = Float[Array, "b n"]
+Keep: TypeAlias = Callable[[Tile, Any, Any], Bool[Array, "b n"]]
+Value: TypeAlias = Callable[[Tile, Float[Array, "..."], Any, Any], Tile]
+
+
+class Spread(NamedTuple):
+    """How the work is cut up. None of it changes a result beyond rounding.
+
+    Attributes:
+      tile: Most rows and columns a tile; None chooses.
+      axis_name: Mapped axis or axes whose devices' keys all count; queries stay where they are.
+      ring: Whether keys travel from device to device instead of being gathered on each.
+    """
+
+    tile: int | None = None
+    axis_name: Axis = None
+    ring: bool = False
+
+
+class Side(NamedTuple):
+    """The queries, or the keys, of a reduction: one entry each.
+
+    Attributes:
+      vectors: Embeddings.
+      scale: What similarities are multiplied with, 1 / temperature; None on one of the two sides.
+      about: Whatever else a tile's functions look at.
+    """
+
+    vectors: Float[Array, "n D"]
+    scale: Float[Array, " n"] | None
+    about: PyTree
+
+
+def fold_tiles(
+    add: Callable[[PyTree, Tile, Side, Side, Bool[Array, " n"]], PyTree],
+    state: PyTree,
+    queries: Side,
+    keys: Side,
+    spread: Spread,
+) -> PyTree:
+    """Folds the similarities of every query to every key, a tile at a time. Has no gradient.
+
+    Args:
+      add: `(state, similarities [b, n], rows, columns, real [n]) -> state`; columns that are not
+        real are padding.
+      state: First state of every query: a tree of arrays [B, ...].
+      queries: B of them.
+      keys: N of them, of this device.
+      spread: How the work is cut up.
+
+    Returns:
+      The last state.
+    """
+    queries, keys = lax.stop_gradient((queries, keys))
+    ring = spread.axis_name if spread.ring else None
+    if ring is None:
+        keys = gather(keys, spread.axis_name)
+    zero = varying_zero((queries, keys, state))
+    state, queries, keys = jax.tree.map(lambda x: vary(x, zero), (state, queries, keys))
+    return fold(add, state, queries, keys, tile=tile_size(spread.tile), ring=ring)
+
+
+def fold(add, state, queries: Side, keys: Side, *, tile: int, ring: Axis):
+    """`fold_tiles` of keys that are all here, or that go around `ring`."""
+    return _around(ring, functools.partial(_fold_block, add, tile), state, queries, keys)
+
+
+def gather(tree: PyTree, axis_name: Axis) -> PyTree:
+    """Concatenates every device's arrays along their first dimension.
+
+    Args:
+      tree: Arrays [n, ...], the same shape on every device.
+      axis_name: Mapped axis or axes; None leaves the tree as it is.
+
+    Returns:
+      Arrays [n * devices, ...]. The gradient of a gathered array is summed over the devices.
+    """
+    if axis_name is None:
+        return tree
+    return jax.tree.map(lambda x: lax.all_gather(x, axis_name, axis=0, tiled=True), tree)
+
+
+def varying_zero(tree: PyTree) -> Float[Array, ""]:
+    """A zero that varies over every mapped axis that some array of the tree varies over.
+
+    shard_map wants a loop's first carry, and a custom gradient, to vary just as the loop's body
+    does; adding this zero says so in every version of JAX, and compiles to nothing.
+
+    Args:
+      tree: Arrays.
+
+    Returns:
+      0.0, float32.
+    """
+    firsts = [jnp.ravel(x)[0] for x in jax.tree.leaves(tree) if jnp.size(x)]
+    return sum((jnp.where(False, x, 0).astype(jnp.float32) for x in firsts), jnp.float32(0))
+
+
+def vary(x, zero):
+    """An array that varies over the axes over which `zero` does."""
+    x = jnp.asarray(x)
+    return x | (zero != 0) if x.dtype == bool else x + zero.astype(x.dtype)
+
+
+def tile_size(tile: int | None) -> int:
+    """A float32 tile that fits a CPU's cache (4 MiB), or that fills an accelerator (64 MiB)."""
+    if tile is not None:
+        return tile
+    return 1024 if jax.default_backend() == "cpu" else 4096
+
+
+def _around(ring: Axis, fold, state, row, column):
+    """Folds this device's block of keys and, on a ring, then every other's as they come by."""
+    if ring is None:
+        return fold(state, row, column)
+
+    def turn(carry, _):
+        state, column = carry
+        following = pass_on(column, ring)  # on its way while this block is folded
+        return (fold(state, row, column), following), None
+
+    (state, column), _ = lax.scan(turn, (state, column), length=lax.axis_size(ring) - 1)
+    return fold(state, row, column)
+
+
+def pass_on(tree, ring):
+    """Sends arrays to the next device of a ring, and takes those of the one before."""
+    devices = lax.axis_size(ring)
+    order = [(device, (device + 1) % devices) for device in range(devices)]
+    return jax.tree.map(lambda x: lax.ppermute(x, ring, order), tree)
+
+
+def _fold_block(add, tile, state, row, column):
+    rows, columns = row.vectors.shape[0], column.vectors.shape[0]
+    column_tiles = split((column, all_real(columns)), columns, tile)
+
+    def each_row(xs):
+        state, row = xs
+
+        def each_column(state, xs):
+            column, real = xs
+            return add(state, dot(row.vectors, column.vectors), row, column, real), None
+
+        return lax.scan(each_column, state, column_tiles)[0]
+
+    return rejoin(lax.map(each_row, split((state, row), rows, tile)), rows)
+
+
+def all_real(size):
+    """A mask that `split` fills up with False, so that it tells entries from padding."""
+    return jnp.ones(size, bool)
+
+
+def split(tree, size, tile, mode="edge"):
+    """[size, ...] -> [tiles, height, ...]; what fills the last tile up is like its last entry.
+
+    So padding is as harmless to any function as a real entry; masks are filled up with False.
+    """
+    count = -(-size // tile)
+    height = -(-size // count)
+
+    def cut(x):
+        how = "constant" if x.dtype == bool else mode
+        x = jnp.pad(x, [(0, count * height - size)] + [(0, 0)] * (x.ndim - 1), mode=how)
+        return x.reshape(count, height, *x.shape[1:])
+
+    return jax.tree.map(cut, tree)
+
+
+def rejoin(tree, size):
+    """What `split` has cut, together again and without padding."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:size], tree)

@@ -1,0 +1,86 @@
+"""Every loss of a config trains: the same step on one device and, in every other way, on eight."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+from test_step import OPTIMIZER, B, G, batch, close, embedder
+
+from contrastive import config
+from contrastive.temperature import Learned
+from contrastive.training.mesh import batch_sharding, make_mesh, state_sharding
+from contrastive.training.objective import Objective
+from contrastive.training.optimizer import make_optimizer
+from contrastive.training.step import init_state, make_train_step
+
+SCORES = np.random.default_rng(0).integers(0, 4, (B, G)).astype(np.float32)
+FUNCTIONS = [
+    config.InfoNCE(directions="symmetric", margin=0.1),
+    config.InfoNCE(directions="two_views"),
+    config.InfoNCE(label_smoothing=0.1),
+    config.InfoNCE(directions="all_in_one"),
+    config.InfoNCE(hardness=5.0, harder="hard"),
+    config.Decoupled(),
+    config.Decoupled(sigma=0.5),
+    config.HardNegative(),
+    config.Hardest(top=3),
+    config.DualTemperature(),
+    config.Artanh(),
+    config.ModelAware(),
+    config.SigLIP(bias=-3.0),
+    config.Triplet(),
+    config.MarginMSE(),
+    config.CoSENT(),
+    config.CoSENT(angle=True),
+    config.Listwise(),
+    config.AlignUniform(),
+]
+
+
+def step(loss, mesh, chunk_tokens):
+    objective = Objective(Learned(0.2), G, loss)
+    optimizer = make_optimizer(OPTIMIZER, steps=10)
+    encoder = dataclasses.replace(embedder(config.Static(width=16)), chunk_tokens=chunk_tokens)
+    params = jax.jit(encoder.init)(jax.random.key(3))
+    state = init_state(params, objective, optimizer, seed=3)
+    state = jax.device_put(state, state_sharding(mesh, state))
+    given = dataclasses.replace(batch(mesh.size), teacher_scores=SCORES)
+    rows = batch_sharding(mesh)
+    given = jax.tree.map(lambda x: jax.device_put(x, rows), given)
+    made = make_train_step(encoder, objective, optimizer, mesh)
+    compiled = jax.jit(made, compiler_options={"xla_backend_optimization_level": 0})
+    return compiled(state, given, np.bool_(True))
+
+
+def name(function):
+    changed = function.model_dump(exclude_defaults=True)
+    return "-".join([function.kind, *(f"{k}={v}" for k, v in changed.items() if k != "kind")])
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=name)
+def test_one_device_or_eight_whole_or_in_chunks(function):
+    loss = functools.partial(config.Loss, function=function, widths=(8,), temperature=0.2)
+    plain, metrics = step(loss(), make_mesh(devices=jax.devices()[:1]), None)
+    other, other_metrics = step(loss(ring=True, tile=3), make_mesh(4), 32)
+    assert metrics["finite"] == 1
+    close(other_metrics, metrics, rel=2e-5)
+    # Adam's first update is nearly the sign of the gradient: compare moments, where it is linear.
+    close(other.opt_state, plain.opt_state, rel=1e-4)
+    moved = {k: float(np.abs(v).sum()) for k, v in _moments(plain).items()}
+    # A loss that has a temperature moves it, and SigLIP its bias.
+    without = ("triplet", "margin_mse", "align_uniform")
+    assert (moved["temperature"] > 0) == (function.kind not in without)
+    assert moved.get("bias", 0) > 0 or function.kind != "siglip"
+
+
+def _moments(state):
+    """Adam's first moments of the scalar parameters, by part."""
+    found = {}
+    for path, x in jax.tree_util.tree_leaves_with_path(state.opt_state):
+        where = jax.tree_util.keystr(path)
+        for part in ("temperature", "bias"):
+            if f"'{part}/" in where and ".mu" in where:
+                found[part] = np.asarray(x)
+    return found
