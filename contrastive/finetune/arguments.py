@@ -80,6 +80,40 @@ class LossArguments:
         "or diverging: raise it. Poor discrimination: lower it.",
         0.02,
     )
+    loss: Literal[
+        "info_nce",
+        "decoupled",
+        "hard_negative",
+        "hardest",
+        "dual_temperature",
+        "artanh",
+        "model_aware",
+        "siglip",
+        "triplet",
+        "margin_mse",
+        "cosent",
+        "listwise",
+        "align_uniform",
+    ] = _flag(
+        "Ours. Which loss. margin_mse, cosent and listwise learn from pos_scores and neg_scores.",
+        "info_nce",
+    )
+    loss_options: list[str] = _flag(
+        "Ours. Its settings: --loss hard_negative --loss_options beta=2 tau_plus=0.05, or "
+        "directions=symmetric of info_nce.",
+        [],
+    )
+    learn_temperature: bool = _flag("Ours. Learn it, from --temperature on.", False)
+    above_positive: float | None = _flag(
+        "Ours. Leave out negatives more similar than the positive by more than this; 0.1 in "
+        "Qwen3-Embedding.",
+        None,
+    )
+    relative_to_positive: float | None = _flag(
+        "Ours. Leave out negatives above this share of the positive's similarity; 0.95 in "
+        "NV-Retriever.",
+        None,
+    )
     negatives_cross_device: bool = _flag(
         "All devices' passages are negatives. The gradient is that of the one large batch.", False
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from contrastive import config
 from contrastive.data.calibration import Part
@@ -85,7 +85,11 @@ def translate(given: Arguments, devices: int) -> Translated:
         pooling=given.encoder.sentence_pooling_method,
         normalize=given.encoder.normalize_embeddings,
         loss=config.Loss(
+            function=_function(given),
             temperature=given.loss.temperature,
+            policy=config.Learned() if given.loss.learn_temperature else config.Fixed(),
+            above_positive=given.loss.above_positive,
+            relative_to_positive=given.loss.relative_to_positive,
             mask_false_negatives=given.loss.mask_false_negatives,
             distill=teacher,
             widths=_widths(given),
@@ -217,6 +221,15 @@ def _checkpoint(
         dtype="bfloat16" if encoder.bf16 or encoder.fp16 else "float32",
         remat=encoder.gradient_checkpointing,
     )
+
+
+def _function(given: Arguments) -> Any:
+    """The loss by name, its options still as they were written; the config checks them."""
+    given_options = given.loss.loss_options
+    if unset := [option for option in given_options if "=" not in option]:
+        raise ConfigError(f"--loss_options {' '.join(unset)}: give each as NAME=VALUE")
+    split = (option.partition("=") for option in given_options)
+    return {"kind": given.loss.loss, **{name: value for name, _, value in split}}
 
 
 def _widths(given: Arguments) -> tuple[int, ...]:

@@ -86,6 +86,11 @@ FLAGEMBEDDING = {
 }
 # Ours leave a run as FlagEmbedding's unless given; but for what README says we do otherwise.
 OURS = {
+    "loss": "info_nce",
+    "loss_options": [],
+    "learn_temperature": False,
+    "above_positive": None,
+    "relative_to_positive": None,
     "few_negatives": "repeat",
     "eval_data": None,
     "teacher_temperature": 1.0,

@@ -1,13 +1,17 @@
 """From flags to an experiment."""
 
 import math
+import typing
 from pathlib import Path
 
+import pydantic
 import pytest
 from finetuning import rows, translated, write_rows
 
 from contrastive import config
 from contrastive.errors import ConfigError, DataError
+from contrastive.finetune.arguments import LossArguments
+from contrastive.finetune.wording import in_flags
 from contrastive.training.optimizer import make_schedule
 
 
@@ -481,3 +485,41 @@ def test_fields_of_rows_that_have_another_effect_are_counted(tmp_path, flags, sa
 
 def test_nothing_is_said_of_fields_that_no_row_has(data):
     assert " rows is " not in notices(data)
+
+
+def test_any_loss_by_name_and_its_options(data):
+    def loss(*flags):
+        return experiment(data, *flags).loss
+
+    hard = loss("--loss", "hard_negative", "--loss_options", "beta=2", "tau_plus=0.05")
+    assert hard.function == config.HardNegative(beta=2.0, tau_plus=0.05)
+    both = loss("--loss_options", "directions=symmetric", "margin=0.1")
+    assert both.function == config.InfoNCE(directions="symmetric", margin=0.1)
+    assert loss("--loss", "cosent", "--loss_options", "angle=true").function.angle
+    learned = loss("--loss", "siglip", "--learn_temperature", "True", "--temperature", "0.1")
+    assert learned == config.Loss(
+        function=config.SigLIP(), policy=config.Learned(), temperature=0.1
+    )
+    rules = loss("--above_positive", "0.1", "--relative_to_positive", "0.95")
+    assert (rules.above_positive, rules.relative_to_positive) == (0.1, 0.95)
+
+
+def test_every_loss_of_a_config_is_a_choice():
+    kinds = {
+        kind.model_fields["kind"].default for kind in typing.get_args(config.Function.__origin__)
+    }
+    choices = typing.get_type_hints(LossArguments)["loss"]
+    assert set(typing.get_args(choices)) == kinds
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--loss", "triplet", "--loss_options", "beta=2"], "beta"),
+        (["--loss_options", "margin"], "--loss_options margin: give each as NAME=VALUE"),
+        (["--loss", "triplet", "--loss_options", "margin=-1"], "greater than 0"),
+    ],
+)
+def test_options_that_a_loss_does_not_have_are_refused(data, flags, said):
+    with in_flags(), pytest.raises((ConfigError, pydantic.ValidationError), match=said):
+        experiment(data, *flags)

@@ -38,6 +38,7 @@ def test_the_table_names_flags_that_are_there_and_settings_that_a_command_makes(
         assert set(named) <= KNOWN
     distilled = experiment(place, "--knowledge_distillation", "True")
     made = {*flatten(distilled.model_dump()), "data.train", "loss.distill", "jsonl.limit"}
+    made |= {"loss.function", "loss.policy"}
     made |= {name.rpartition(".")[2] for name in made} | {"--workdir"}
     assert made >= FLAGS.keys()
 
