@@ -116,6 +116,7 @@ def reworded(message: str) -> str:
     >>> reworded("Raise loss.temperature, and start in a new --workdir.")
     'Raise --temperature, and start in a new --output_dir.'
     """
+    message = re.sub(r"loss\.function\.(\w+)\.(\w+)", r"--loss \1 --loss_options \2", message)
     message = re.sub(r"(data\.)train\.parts\[\d+\]\.|(data\.validation)\.\w+", r"\1\2", message)
     message = _SETTING.sub(
         lambda found: FLAGS[found[1]] if found[1] else found["space"] + FLAGS[found["word"]],

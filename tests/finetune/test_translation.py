@@ -4,7 +4,6 @@ import math
 import typing
 from pathlib import Path
 
-import pydantic
 import pytest
 from finetuning import rows, translated, write_rows
 
@@ -515,11 +514,14 @@ def test_every_loss_of_a_config_is_a_choice():
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--loss", "triplet", "--loss_options", "beta=2"], "beta"),
+        (
+            ["--loss", "triplet", "--loss_options", "beta=2"],
+            "--loss triplet --loss_options beta is",
+        ),
         (["--loss_options", "margin"], "--loss_options margin: give each as NAME=VALUE"),
         (["--loss", "triplet", "--loss_options", "margin=-1"], "greater than 0"),
     ],
 )
 def test_options_that_a_loss_does_not_have_are_refused(data, flags, said):
-    with in_flags(), pytest.raises((ConfigError, pydantic.ValidationError), match=said):
+    with pytest.raises(ConfigError, match=said), in_flags():
         experiment(data, *flags)
