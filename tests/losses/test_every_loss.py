@@ -171,7 +171,7 @@ def _call(truth, extra, options, world):
     return truth(world, *extra, **options)
 
 
-EXAMPLES = settings(max_examples=40, deadline=None)
+EXAMPLES = settings(max_examples=25, deadline=None)
 
 
 @EXAMPLES
