@@ -156,12 +156,12 @@ def weights(world):
     return np.random.default_rng(0).uniform(0.5, 2, len(world.q)).astype(np.float32)
 
 
-def compare(loss, truth, world, *extra, sensitivity=1.0, **options):
+def compare(loss, truth, world, *extra, sensitivity=1.0, terms=1e-5, **options):
     cotangent = weights(world)
     known = {name: value for name, value in options.items() if name not in _OURS}
     true = functools.partial(_call, truth, extra, known)
     found = found_by(loss, world, cotangent, *extra, **options)
-    check(world, true, found, cotangent, sensitivity)
+    check(world, true, found, cotangent, sensitivity, terms)
 
 
 _OURS = ("tile", "scalar_temperature", "takes_bias")
@@ -325,7 +325,8 @@ def test_align_uniform(world, power, sharpness):
 @given(worlds(alone=False))
 def test_spread_out(world):
     options = {"mean_weight": 0.5, "second_moment_weight": 2.0}
-    compare(SPREAD_OUT, reference.spread_out, world, **options)
+    # 2 M1 is a factor of the gradient, and a mean that may cancel: float32 has 3e-8 of it.
+    compare(SPREAD_OUT, reference.spread_out, world, terms=0.01, **options)
 
 
 def of_own_documents(loss):
