@@ -95,7 +95,7 @@ class OurStep:
         optimizer = make_optimizer(settings, steps=1)
 
         def init(encoder):
-            return init_state(encoder, objective, optimizer, 0)
+            return init_state(encoder, objective, optimizer, seed=0, examples=0)
 
         sharding = state_sharding(self.mesh, jax.eval_shape(init, model.params))
         self.state = jax.jit(init, out_shardings=sharding)(model.params)
@@ -129,6 +129,8 @@ class OurStep:
             query_pools=pools,
             document_pools=np.repeat(pools, self.group_size),
             teacher_scores=np.zeros((len(rows), 0), np.float32),
+            labels=pools,
+            numbers=np.arange(len(rows), dtype=np.int32),
         )
         real = sum(map(len, query_tokens)) + sum(map(len, passage_tokens))
         return Prepared(self.ladder.climb(batch), real)

@@ -60,6 +60,8 @@ class Tokens:
         "query_pools",
         "document_pools",
         "teacher_scores",
+        "labels",
+        "numbers",
     ),
     meta_fields=(),
 )
@@ -78,6 +80,8 @@ class Batch:
       query_pools: A query sees the documents of its own pool; not negative.
       document_pools: -1 where a group has fewer than G documents.
       teacher_scores: A teacher's score of each document of each group; width 0 without a teacher.
+      labels: A digest of each query's label; 0 without one.
+      numbers: Of each query among all that are trained on, from 0.
     """
 
     queries: Tokens
@@ -88,3 +92,5 @@ class Batch:
     query_pools: Int[Array | np.ndarray, " B"]
     document_pools: Int[Array | np.ndarray, " N"]
     teacher_scores: Float[Array | np.ndarray, "B G"]
+    labels: Int[Array | np.ndarray, " B"]
+    numbers: Int[Array | np.ndarray, " B"]

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Literal
 
 import pydantic
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
-from tyro.conf import Suppress
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from contrastive.config.base import Config
+from contrastive.config.function import (
+    OF_SCORES,
+    WITHOUT_NEGATIVES,
+    AlignUniform,
+    Function,
+    InfoNCE,
+    SogCLR,
+    SupCon,
+)
+from contrastive.config.policy import Fixed, Individual, Policy
 
 
-class Fixed(Config):
-    """The temperature stays as it is."""
+class Guide(Config):
+    """GIST: a frozen encoder says which negatives are false, those above its positive's score."""
 
-    kind: Annotated[Literal["fixed"], Suppress] = "fixed"
-
-
-class Learned(Config):
-    """The temperature is learned from its first value, as in CLIP."""
-
-    kind: Annotated[Literal["learned"], Suppress] = "learned"
-    minimum: PositiveFloat = 0.01
-    """Least temperature: 0.01 is a logit scale of 100."""
-    maximum: PositiveFloat = 1.0
-    """Largest temperature."""
+    name: str
+    """Its checkpoint: a folder, or a name on the Hub. It reads the tokens that are trained on, so
+    it needs the same tokenizer."""
+    revision: str | None = None
+    """Branch, tag or commit on the Hub."""
+    margin: float = 0.0
+    """How far below the positive's score a negative's must be, at least."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What its layers compute in."""
 
 
 class Distill(Config):
@@ -36,143 +43,6 @@ class Distill(Config):
     """Of the teacher's softmax: high for a reranker's raw scores, low for scores in [0, 1]."""
     weight: PositiveFloat = 1.0
     """Of the distillation loss."""
-
-
-class InfoNCE(Config):
-    """Softmax cross-entropy of the positive against the negatives."""
-
-    kind: Annotated[Literal["info_nce"], Suppress] = "info_nce"
-    directions: Literal["forward", "symmetric", "two_views", "all_in_one"] = "forward"
-    """forward: queries against documents; symmetric: documents against queries too (CLIP, Jina);
-    two_views: each text against all others (SimCLR); all_in_one: one softmax over it all (GTE)."""
-    margin: NonNegativeFloat = 0.0
-    """Taken off the positive's similarity."""
-    hardness: NonNegativeFloat = 0.0
-    """a in the weight exp(a s) of a negative: 5 in EmbeddingGemma, 9 in LLaVE."""
-    harder: Literal["all", "in_batch", "hard"] = "all"
-    """Which negatives it weights; EmbeddingGemma's are the hard ones."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the target that is spread over all documents."""
-
-
-class Decoupled(Config):
-    """DCL: the positive is not in the softmax's denominator."""
-
-    kind: Annotated[Literal["decoupled"], Suppress] = "decoupled"
-    sigma: PositiveFloat | None = None
-    """DCLW: of the weights of positives; 0.5 in the paper."""
-
-
-class HardNegative(Config):
-    """HCL: hard negatives weighted up, expected false negatives taken off."""
-
-    kind: Annotated[Literal["hard_negative"], Suppress] = "hard_negative"
-    beta: NonNegativeFloat = 1.0
-    """How much harder negatives are preferred; 0 is the debiased loss."""
-    tau_plus: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of the negatives that are false ones."""
-
-
-class Hardest(Config):
-    """InfoNCE against the most similar negatives alone."""
-
-    kind: Annotated[Literal["hardest"], Suppress] = "hardest"
-    top: PositiveInt = 64
-    """How many."""
-
-
-class DualTemperature(Config):
-    """InfoNCE at one temperature, queries weighted as at another."""
-
-    kind: Annotated[Literal["dual_temperature"], Suppress] = "dual_temperature"
-    ratio: PositiveFloat = 10.0
-    """Of the other temperature to it."""
-
-
-class Artanh(Config):
-    """InfoNCE on artanh(s): set the temperature to 1."""
-
-    kind: Annotated[Literal["artanh"], Suppress] = "artanh"
-
-
-class ModelAware(Config):
-    """MACL: the temperature rises as positives align."""
-
-    kind: Annotated[Literal["model_aware"], Suppress] = "model_aware"
-    alpha: float = 0.5
-    """How much."""
-    alignment: float = 0.0
-    """Mean similarity of positives at which the temperature is as set."""
-
-
-class SigLIP(Config):
-    """Every pair a binary question; temperature 0.1 and a learned policy to begin with."""
-
-    kind: Annotated[Literal["siglip"], Suppress] = "siglip"
-    bias: float = -10.0
-    """Added to logits; where the temperature is learned, so is this."""
-
-
-class Triplet(Config):
-    """The positive more similar than each negative, by a margin; has no temperature."""
-
-    kind: Annotated[Literal["triplet"], Suppress] = "triplet"
-    margin: PositiveFloat = 0.2
-    """By which."""
-
-
-class MarginMSE(Config):
-    """Differences of similarities as a teacher's scores have them; has no temperature."""
-
-    kind: Annotated[Literal["margin_mse"], Suppress] = "margin_mse"
-
-
-class CoSENT(Config):
-    """Pairs ordered by their scores, "pos_scores" and "neg_scores" of each row."""
-
-    kind: Annotated[Literal["cosent"], Suppress] = "cosent"
-    angle: bool = False
-    """AnglE: by the angle of embeddings taken as complex vectors, not by cosine."""
-
-
-class Listwise(Config):
-    """A query's own documents against their graded relevance, "pos_scores" and "neg_scores"."""
-
-    kind: Annotated[Literal["listwise"], Suppress] = "listwise"
-    target: Literal["softmax", "share"] = "softmax"
-    """The relevance's softmax (ListNet), or its share of the group's."""
-
-
-class AlignUniform(Config):
-    """Positives close, everything far apart; has no temperature."""
-
-    kind: Annotated[Literal["align_uniform"], Suppress] = "align_uniform"
-    power: PositiveFloat = 2.0
-    """Of the distance of positives."""
-    sharpness: PositiveFloat = 2.0
-    """u in the mean of exp(-u d^2)."""
-    weight: PositiveFloat = 1.0
-    """Of uniformity."""
-
-
-Function: TypeAlias = Annotated[
-    InfoNCE
-    | Decoupled
-    | HardNegative
-    | Hardest
-    | DualTemperature
-    | Artanh
-    | ModelAware
-    | SigLIP
-    | Triplet
-    | MarginMSE
-    | CoSENT
-    | Listwise
-    | AlignUniform,
-    Field(discriminator="kind"),
-]
-OF_SCORES = (MarginMSE, CoSENT, Listwise)
-"""Losses of scores of each document, which need no other negatives."""
 
 
 class SpreadOut(Config):
@@ -193,7 +63,7 @@ class Loss(Config):
     """Which loss."""
     temperature: PositiveFloat = 0.02
     """Divides the similarities. Low: hard negatives dominate. High: all negatives count alike."""
-    policy: Annotated[Fixed | Learned, Field(discriminator="kind")] = Fixed()
+    policy: Policy = Fixed()
     """Who sets the temperature."""
     in_batch: bool = True
     """Whether other queries' documents are negatives."""
@@ -203,6 +73,8 @@ class Loss(Config):
     """Leave out negatives more similar than the positive by more than this; 0.1 in Qwen3."""
     relative_to_positive: PositiveFloat | None = None
     """Leave out negatives above this share of the positive's similarity; 0.95 in NV-Retriever."""
+    guide: Guide | None = None
+    """Leave out negatives that a frozen encoder finds closer than the positive."""
     distill: Distill | None = None
     """Learn from a teacher's scores too."""
     spread_out: SpreadOut | None = None
@@ -235,6 +107,14 @@ class Loss(Config):
             raise ValueError(
                 f"distill goes with info_nce, not with {self.function.kind}; leave one out"
             )
+        _check_rho(self)
+        _check_limits(self)
+        if self.shards > 1 and isinstance(self.function, SupCon):
+            raise ValueError(
+                f"sup_con takes the whole batch, but loss.shards is {self.shards}; make it 1"
+            )
+        if self.spread_out is not None and isinstance(self.function, SogCLR):
+            raise ValueError("spread_out does not go with sogclr; leave one out")
         if not self.in_batch and needs_in_batch(self):
             raise ValueError(
                 f"{self.function.kind} compares texts of different queries, but in_batch is False; "
@@ -248,8 +128,32 @@ class Loss(Config):
         return self.distill is not None or isinstance(self.function, OF_SCORES)
 
 
+def _check_rho(loss: Loss) -> None:
+    if not isinstance(loss.function, SogCLR):
+        if isinstance(loss.policy, Individual):
+            raise ValueError(
+                f"individual temperatures go with sogclr, not with {loss.function.kind}; take "
+                "sogclr with a rho, or another policy"
+            )
+    elif loss.function.rho == 0 and not isinstance(loss.policy, Fixed):
+        raise ValueError(
+            "sogclr's rho is 0, so that a temperature that is not fixed would only rise; 0.4 in "
+            "iSogCLR, more for lower temperatures"
+        )
+
+
+def _check_limits(loss: Loss) -> None:
+    for name in ("above_positive", "relative_to_positive", "guide"):
+        if getattr(loss, name) is not None and isinstance(loss.function, WITHOUT_NEGATIVES):
+            raise ValueError(
+                f"loss.{name} leaves out negatives, of which {loss.function.kind} has none; leave "
+                "it out"
+            )
+
+
 def needs_in_batch(loss: Loss) -> bool:
     """Whether a loss compares texts of different queries other than query and document."""
     function = loss.function
     two_sided = isinstance(function, InfoNCE) and function.directions != "forward"
-    return two_sided or isinstance(function, AlignUniform) or loss.spread_out is not None
+    of_all = isinstance(function, AlignUniform | SupCon)
+    return two_sided or of_all or loss.spread_out is not None

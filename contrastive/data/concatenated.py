@@ -60,6 +60,11 @@ class Concatenated:
         for source in self.sources:
             source.check_scores()
 
+    def check_labels(self) -> None:
+        """Refuses rows without a label."""
+        for source in self.sources:
+            source.check_labels()
+
     @property
     def score_spread(self) -> float:
         """How far a row's highest teacher's score is above its lowest, on average."""

@@ -21,6 +21,7 @@ class Example(NamedTuple):
       scores: A teacher's, of the positives and then the negatives; none without a teacher.
       prompt: Instead of the source's prompt, None for that.
       kind: FlagEmbedding's "type" of the row.
+      label: Class of the row, None without one.
     """
 
     query: str
@@ -29,6 +30,7 @@ class Example(NamedTuple):
     scores: tuple[float, ...] = ()
     prompt: str | None = None
     kind: str | None = None
+    label: str | None = None
 
     @property
     def most_negatives(self) -> int | None:
@@ -72,6 +74,10 @@ class Source(Protocol):
         """Raises DataError, naming the row, if some example has no teacher's scores."""
         ...
 
+    def check_labels(self) -> None:
+        """Raises DataError, naming the row, if some example has no label."""
+        ...
+
     @property
     def score_spread(self) -> float:
         """How far a row's highest teacher's score is above its lowest, on average."""
@@ -87,8 +93,8 @@ def example_from_row(row: Any, where: str) -> Example:
     """Checks a row `{"query": str, "pos": [str], "neg": [str]}`.
 
     Args:
-      row: A decoded JSON value. `neg`, `pos_scores`, `neg_scores`, `prompt` and `type` may be
-        missing or null; other fields are left alone.
+      row: A decoded JSON value. `neg`, `pos_scores`, `neg_scores`, `prompt`, `type` and `label`
+        may be missing or null; other fields are left alone.
       where: File and line, for messages.
 
     Returns:
@@ -119,6 +125,7 @@ def example_from_row(row: Any, where: str) -> Example:
         scores if len(scores) == len(positives) + len(negatives) else (),
         _text(row, "prompt", where, optional=True),
         _text(row, "type", where, optional=True),
+        _label(row, where),
     )
 
 
@@ -155,6 +162,14 @@ def _scores(row: Mapping[str, Any], of: str, count: int, where: str) -> tuple[fl
         if not number or not math.isfinite(score):
             raise DataError(f'{where}: "{field}" must be finite numbers, it holds {score!r:.60}')
     return tuple(map(float, value))
+
+
+def _label(row: Mapping[str, Any], where: str) -> str | None:
+    """Classes are named by words or by numbers; 3 and "3" are one."""
+    value = row.get("label")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return _text(row, "label", where, optional=True)
 
 
 def check_whole(text: str, field: str, where: str) -> None:

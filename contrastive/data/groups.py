@@ -28,6 +28,7 @@ class Rules:
       document_length: Most tokens of a document.
       shuffle_ratio: Share of the long positives whose thirds are put in random order.
       teacher: Whether every document needs a teacher's score.
+      labels: Whether every row needs a label.
     """
 
     group_size: int = 1
@@ -40,6 +41,7 @@ class Rules:
     document_length: int = 256
     shuffle_ratio: float = 0.0
     teacher: bool = False
+    labels: bool = False
 
     def check(self, source: Source) -> None:
         """Refuses a source that some group cannot be drawn from.
@@ -53,6 +55,8 @@ class Rules:
             source.check_own_negatives()
         if self.teacher:
             source.check_scores()
+        if self.labels:
+            source.check_labels()
 
     def prompts(self, example: Example) -> Prompts:
         """What is put before the texts of an example."""
@@ -78,7 +82,9 @@ class Group(NamedTuple):
       document_ids: Of the texts without prompt.
       positive_ids: Of every known positive.
       scores: A teacher's, of the documents; empty without a teacher.
+      label: Digest of its label, 0 without one.
       rules: Of its source.
+      number: Of the example among all that are trained on.
     """
 
     query: str
@@ -87,7 +93,9 @@ class Group(NamedTuple):
     document_ids: list[int]
     positive_ids: list[int]
     scores: list[float]
+    label: int
     rules: Rules
+    number: int = 0
 
 
 def draw_group(example: Example, rng: np.random.Generator, *, rules: Rules) -> Group:
@@ -114,6 +122,7 @@ def draw_group(example: Example, rng: np.random.Generator, *, rules: Rules) -> G
         document_ids=[text_id(text) for text in documents],
         positive_ids=[text_id(text) for text in example.positives],
         scores=[example.scores[place] for place in places] if rules.teacher else [],
+        label=0 if example.label is None else text_id(example.label),
         rules=rules,
     )
 

@@ -122,6 +122,19 @@ class Jsonl:
                 "without distillation"
             )
 
+    def check_labels(self) -> None:
+        """Refuses rows without a label.
+
+        Raises:
+          DataError: Naming the first.
+        """
+        without = np.flatnonzero(~self._rows["labelled"])
+        if len(without):
+            raise DataError(
+                f'{self.where(int(without[0]))}: the loss wants a "label" but this row has none '
+                f"({len(without)} of {len(self)} rows); add the class of each, or take another loss"
+            )
+
     @property
     def score_spread(self) -> float:
         """How far a row's highest teacher's score is above its lowest, on average."""
@@ -145,6 +158,7 @@ _ROW = np.dtype(
         ("wanted", np.int32),  # the most negatives this row's kind wants
         ("scored", bool),
         ("spread", np.float32),  # of its scores
+        ("labelled", bool),
         *((name, bool) for name in _FIELDS),
     ]
 )
@@ -180,6 +194,7 @@ def _scan(plain: Path, path: Path):
                     np.iinfo(np.int32).max if wanted is None else wanted,
                     bool(example.scores),
                     max(example.scores) - min(example.scores) if example.scores else 0.0,
+                    example.label is not None,
                     example.prompt is not None,
                     wanted is not None or example.is_symmetric,
                     decoded.get("batch_size") is not None,

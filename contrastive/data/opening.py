@@ -90,6 +90,7 @@ def make_parts(
     query_prompt: str,
     document_prompt: str,
     teacher: bool,
+    labels: bool = False,
     in_batch: bool = True,
 ) -> list[Part]:
     """The sources with the rules by which groups are drawn from them.
@@ -100,6 +101,7 @@ def make_parts(
       query_prompt: Of sources that have none of their own.
       document_prompt: Of sources that have none of their own.
       teacher: Whether rows need a teacher's scores.
+      labels: Whether rows need a label.
       in_batch: Whether queries of parts that allow it see other queries' documents.
 
     Returns:
@@ -121,6 +123,7 @@ def make_parts(
             document_length=_first(part.document_max_length, data.document_max_length),
             shuffle_ratio=data.shuffle_ratio,
             teacher=teacher,
+            labels=labels,
         )
         rules.check(source)
         made.append(Part(source, rules, part.weight or len(source)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import threading
 from collections.abc import Sequence
 
@@ -130,12 +131,22 @@ def _check_sizes(parts, batch_size, one_source_batches, processes, blocks) -> No
 def _groups(parts, batch_size, one_source_batches, seed, process, processes):
     """This process's part of every step's groups, as lists."""
     own = batch_size // processes
+    ends = itertools.accumulate(len(part.source) for part in parts)
+    firsts = [0, *ends]
 
     def shuffled(part, number):
-        return grain.MapDataset.source(part.source).seed(seed + number).shuffle()
+        first, size = firsts[number], len(part.source)
+        data = grain.MapDataset.source(part.source)
+        # Before the shuffle an index is the example's own; each epoch counts on.
+        data = data.map_with_index(lambda index, example: (first + index % size, example))
+        return data.seed(seed + number).shuffle()
 
     def drawn(data, part):
-        return data.random_map(functools.partial(draw_group, rules=part.rules))
+        def draw(numbered, rng):
+            number, example = numbered
+            return draw_group(example, rng, rules=part.rules)._replace(number=number)
+
+        return data.random_map(draw)
 
     weights = [part.weight for part in parts]
     if one_source_batches or len(parts) == 1:
@@ -214,4 +225,6 @@ def _collate(
         query_pools=pools,
         document_pools=np.where(real, pools[:, None], -1).reshape(-1).astype(np.int32),
         teacher_scores=scores,
+        labels=np.array([group.label for group in groups], np.int32),
+        numbers=np.array([group.number for group in groups], np.int32),
     )

@@ -126,6 +126,10 @@ class PydocSource:
         """Refuses distillation: there is no teacher."""
         raise DataError("distillation wants a teacher's scores and pydoc has none; leave it out")
 
+    def check_labels(self) -> None:
+        """Refuses losses of classes: there are none."""
+        raise DataError("the loss wants labels and pydoc has none; take another loss")
+
     @property
     def score_spread(self) -> float:
         """There is no teacher."""

@@ -42,7 +42,7 @@ class DataArguments:
 
     train_data: list[str] = _flag(
         'Files or folders of .jsonl rows {"query": str, "pos": [str], "neg": [str]}, plain or .gz. '
-        'Rows may have "pos_scores", "neg_scores", "prompt" and "type".'
+        'Rows may have "pos_scores", "neg_scores", "prompt", "type" and "label".'
     )
     cache_path: str | None = _flag("Not used: nothing is converted.", None)
     train_group_size: int = _flag("Passages a query: 1 positive, the rest negatives.", 8)
@@ -88,6 +88,8 @@ class LossArguments:
         "dual_temperature",
         "artanh",
         "model_aware",
+        "sogclr",
+        "sup_con",
         "siglip",
         "triplet",
         "margin_mse",
@@ -95,7 +97,8 @@ class LossArguments:
         "listwise",
         "align_uniform",
     ] = _flag(
-        "Ours. Which loss. margin_mse, cosent and listwise learn from pos_scores and neg_scores.",
+        "Ours. Which loss. margin_mse, cosent and listwise learn from pos_scores and neg_scores, "
+        'sup_con from the "label" of a row.',
         "info_nce",
     )
     loss_options: list[str] = _flag(
@@ -103,7 +106,11 @@ class LossArguments:
         "directions=symmetric of info_nce.",
         [],
     )
-    learn_temperature: bool = _flag("Ours. Learn it, from --temperature on.", False)
+    temperature_policy: Literal["fixed", "learned", "individual"] = _flag(
+        "Ours. learned: with the encoder, from --temperature on, as in CLIP. individual: every "
+        "query has its own, which --loss sogclr --loss_options rho=2 finds (iSogCLR).",
+        "fixed",
+    )
     above_positive: float | None = _flag(
         "Ours. Leave out negatives more similar than the positive by more than this; 0.1 in "
         "Qwen3-Embedding.",
@@ -113,6 +120,14 @@ class LossArguments:
         "Ours. Leave out negatives above this share of the positive's similarity; 0.95 in "
         "NV-Retriever.",
         None,
+    )
+    guide_model: str | None = _flag(
+        "Ours. A checkpoint with the same tokenizer, kept as it is: negatives that it finds closer "
+        "than the positive are left out (GISTEmbed).",
+        None,
+    )
+    guide_margin: float = _flag(
+        "Ours. How far below the positive's a negative's score by the guide must be.", 0.0
     )
     negatives_cross_device: bool = _flag(
         "All devices' passages are negatives. The gradient is that of the one large batch.", False

@@ -18,6 +18,11 @@ from contrastive.finetune.parsing import Arguments
 
 _SUFFIX = "no_in_batch_neg"
 _KINDS: dict[str, Literal["kl", "m3"]] = {"kl_div": "kl", "m3_kd_loss": "m3"}
+_POLICIES = {
+    "fixed": config.Fixed,
+    "learned": config.Learned,
+    "individual": config.Individual,
+}
 
 
 class Translated(NamedTuple):
@@ -87,9 +92,10 @@ def translate(given: Arguments, devices: int) -> Translated:
         loss=config.Loss(
             function=_function(given),
             temperature=given.loss.temperature,
-            policy=config.Learned() if given.loss.learn_temperature else config.Fixed(),
+            policy=_POLICIES[given.loss.temperature_policy](),
             above_positive=given.loss.above_positive,
             relative_to_positive=given.loss.relative_to_positive,
+            guide=_guide(given),
             mask_false_negatives=given.loss.mask_false_negatives,
             distill=teacher,
             widths=_widths(given),
@@ -230,6 +236,13 @@ def _function(given: Arguments) -> Any:
         raise ConfigError(f"--loss_options {' '.join(unset)}: give each as NAME=VALUE")
     split = (option.partition("=") for option in given_options)
     return {"kind": given.loss.loss, **{name: value for name, _, value in split}}
+
+
+def _guide(given: Arguments) -> config.Guide | None:
+    if given.loss.guide_model is None:
+        return None
+    dtype = "bfloat16" if given.encoder.bf16 or given.encoder.fp16 else "float32"
+    return config.Guide(name=given.loss.guide_model, margin=given.loss.guide_margin, dtype=dtype)
 
 
 def _widths(given: Arguments) -> tuple[int, ...]:

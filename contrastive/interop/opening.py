@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import tokenizers
 
 from contrastive import config
 from contrastive.data.example import Source
@@ -17,7 +20,7 @@ from contrastive.errors import ConfigError
 from contrastive.interop.hub import local_folder
 from contrastive.interop.model import Model
 from contrastive.interop.reading import files_read, load
-from contrastive.models.embedder import init_params
+from contrastive.models.embedder import Embedder, init_params
 from contrastive.models.family import Compute
 from contrastive.models.scratch import from_scratch
 from contrastive.types import Params
@@ -113,6 +116,68 @@ def _checkpoint(experiment: config.Experiment, chosen: config.Checkpoint) -> Sta
     return Start(model, found.params, _digest(folder), tuple(_changes(folder, found, model)))
 
 
+@dataclasses.dataclass(frozen=True)
+class Guide:
+    """A frozen encoder of the tokens that are trained on.
+
+    Attributes:
+      embedder: Tokens to embeddings, normalised.
+      params: Its parameters.
+      fingerprint: A digest of its files.
+      notices: What a user may not expect.
+    """
+
+    embedder: Embedder
+    params: Params
+    fingerprint: str
+    notices: tuple[str, ...]
+
+
+def open_guide(wanted: config.Guide, trained: Model, chunk_tokens: int | None) -> Guide:
+    """Loads the encoder that says which negatives are false.
+
+    Args:
+      wanted: Which.
+      trained: The model that is trained, whose tokens the guide reads.
+      chunk_tokens: As in `Embedder`.
+
+    Returns:
+      The guide.
+
+    Raises:
+      FolderError: For a checkpoint that cannot be loaded.
+      ConfigError: For another tokenizer, or lengths that it has no positions for.
+    """
+    folder = local_folder(wanted.name, revision=wanted.revision)
+    found = load(folder, Compute(jnp.dtype(wanted.dtype)))
+    if found.pooling is None:
+        raise ConfigError(f"loss.guide: {folder} does not say how it pools; take another guide")
+    if _reads(found.tokenizer) != _reads(trained.tokenizer):
+        raise ConfigError(
+            f"loss.guide: {folder} has another tokenizer than the model that is trained, whose "
+            "tokens it would read; take a guide with the same one"
+        )
+    lengths = {f"{name}_length": getattr(trained, f"{name}_length") for name in _TEXTS}
+    _check_lengths(dataclasses.replace(found, **lengths))
+    prompts = {name: getattr(found, f"{name}_prompt") for name in _TEXTS}
+    notices = [
+        f"the guide {folder} has the {name} prompt {own!r}, but reads this run's texts as they are"
+        for name, own in prompts.items()
+        if own and own != getattr(trained, f"{name}_prompt")
+    ]
+    embedder = Embedder(found.module, found.pooling, normalize=True, chunk_tokens=chunk_tokens)
+    return Guide(embedder, found.params, _digest(folder), tuple(notices))
+
+
+_TEXTS = ("query", "document")
+
+
+def _reads(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
+    """What decides which ids a text becomes."""
+    said = json.loads(tokenizer.to_str())
+    return {name: said[name] for name in ("normalizer", "pre_tokenizer", "model", "post_processor")}
+
+
 def _changes(folder: Path, found: Model, model: Model) -> Iterator[str]:
     """Where the run departs from what the checkpoint says of itself."""
     for what, name in (
@@ -129,7 +194,7 @@ def _changes(folder: Path, found: Model, model: Model) -> Iterator[str]:
 
 def _check_lengths(model: Model) -> None:
     most = model.module.max_length
-    for name in ("query", "document"):
+    for name in _TEXTS:
         length = getattr(model, f"{name}_length")
         if most is not None and length > most:
             raise ConfigError(

@@ -21,6 +21,7 @@ from contrastive.losses.infonce import nt_xent as nt_xent
 from contrastive.losses.margin import margin_mse as margin_mse
 from contrastive.losses.margin import triplet as triplet
 from contrastive.losses.matryoshka import matryoshka as matryoshka
+from contrastive.losses.matryoshka import prefix as prefix
 from contrastive.losses.pairs import Pairs as Pairs
 from contrastive.losses.partition import log_partition as log_partition
 from contrastive.losses.partition import pair_sum as pair_sum

@@ -128,30 +128,38 @@ class Contrast:
         """How many negatives each query has."""
         return lax.stop_gradient(self.sum_negatives(one, direction=direction))
 
-    def fold_negatives(self, add: Callable[[PyTree, Pairing], PyTree], start: PyTree) -> PyTree:
+    def fold_negatives(
+        self,
+        add: Callable[[PyTree, Pairing], PyTree],
+        start: PyTree,
+        temperature: Temperature = 1.0,
+    ) -> PyTree:
         """Folds the tiles of queries and documents, without gradient.
 
         Args:
           add: `(state, tile) -> state`.
           start: Of a query: a tree of numbers or small arrays.
+          temperature: Its inverse is a tile's `scale`.
 
         Returns:
           The last state of every query: the tree with a first dimension B.
         """
 
         def fold(queries, keys, *, temperature, keep, rows, columns, **spread):
-            del temperature, keep
+            del keep
 
             def add_tile(state, similarities, row, column, real):
-                return add(state, pairing(similarities, row.about, column.about, real))
+                return add(state, pairing(similarities, row, column, real))
 
-            state = jax.tree.map(
-                lambda x: jnp.broadcast_to(x, (len(queries), *jnp.shape(x))), start
-            )
-            sides = Side(queries, None, rows), Side(keys, None, columns)
+            def of_each(x):
+                return jnp.broadcast_to(x, (len(queries), *jnp.shape(x)))
+
+            scale = jnp.broadcast_to(1.0 / jnp.asarray(temperature, jnp.float32), len(queries))
+            sides = Side(queries, scale, rows), Side(keys, None, columns)
+            state = jax.tree.map(of_each, start)
             return fold_tiles(add_tile, state, *sides, Spread(**spread))
 
-        return self._over_negatives(fold, 1.0, "query_to_document", None)
+        return self._over_negatives(fold, temperature, "query_to_document", None)
 
     def largest_negatives(self, top: int) -> Float[Array, "B k"]:
         """The `top` highest similarities of each query's negatives, -inf where there are fewer."""

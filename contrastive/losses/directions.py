@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from contrastive.losses import masks
 from contrastive.losses.similarity import dot
-from contrastive.losses.tiles import Tile
+from contrastive.losses.tiles import Side, Tile
 
 Direction: TypeAlias = Literal[
     "query_to_document", "document_to_query", "query_to_query", "document_to_document"
@@ -43,12 +43,14 @@ class Pairing(NamedTuple):
 
     Attributes:
       similarities: Of b queries and n documents [b, n].
+      scale: What makes them logits, 1 / temperature [b, 1].
       candidate: Whether a pair might be a negative, before its texts and scores are looked at.
       unrelated: And after its texts are.
       negative: And after its scores are.
     """
 
     similarities: Tile
+    scale: Float[Array, "b 1"]
     candidate: Bool[Array, "b n"]
     unrelated: Bool[Array, "b n"]
     negative: Bool[Array, "b n"]
@@ -87,12 +89,14 @@ def _below_limits(similarities: Tile, rows: About, columns: About) -> Bool[Array
     return keep
 
 
-def pairing(similarities: Tile, rows: About, columns: About, real: Bool[Array, " n"]) -> Pairing:
+def pairing(similarities: Tile, row: Side, column: Side, real: Bool[Array, " n"]) -> Pairing:
     """Why each pair of queries and documents is a negative or none."""
+    assert row.scale is not None
+    rows, columns = row.about, column.about
     candidate = masks.is_candidate(rows.query, columns.document) & real[None, :]
     unrelated = masks.is_negative(rows.query, columns.document) & real[None, :]
     negative = unrelated & _below_limits(similarities, rows, columns)
-    return Pairing(similarities, candidate, unrelated, negative)
+    return Pairing(similarities, row.scale[:, None], candidate, unrelated, negative)
 
 
 def _query_to_document(rows: About, columns: About):

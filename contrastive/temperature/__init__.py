@@ -5,5 +5,6 @@ from contrastive.temperature.diagnostics import diagnose as diagnose
 from contrastive.temperature.diagnostics import summarize as summarize
 from contrastive.temperature.policies import DEFAULT_TEMPERATURE as DEFAULT_TEMPERATURE
 from contrastive.temperature.policies import Fixed as Fixed
+from contrastive.temperature.policies import Individual as Individual
 from contrastive.temperature.policies import Learned as Learned
 from contrastive.temperature.policies import Policy as Policy

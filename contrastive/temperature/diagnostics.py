@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple, Unpack
 
 import jax
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from contrastive.losses.contrast import contrast
+from contrastive.losses.contrast import Temperature, contrast
 from contrastive.losses.directions import Pairing
 from contrastive.losses.pairs import Pairs
 from contrastive.losses.similarity import normalize
@@ -53,7 +52,7 @@ def diagnose(
     queries: Float[Array, "B D"],
     documents: Float[Array, "N D"],
     *,
-    temperature: float | Float[Array, ""],
+    temperature: Temperature,
     **pairs: Unpack[Pairs],
 ) -> Diagnostics:
     """Describes one batch at one temperature: tiled like the loss, and without a gradient.
@@ -61,7 +60,7 @@ def diagnose(
     Args:
       queries: Embeddings [B, D].
       documents: Embeddings [B * group_size, D], query-major, the positive first in each group.
-      temperature: Positive scalar.
+      temperature: Positive scalar, or one a query [B].
       **pairs: As in `info_nce`.
 
     Returns:
@@ -75,7 +74,7 @@ def diagnose(
     seen = contrast(queries, documents, **pairs)
     inverse = 1.0 / jnp.asarray(temperature, jnp.float32)
     start = _Fold(*[jnp.float32(0)] * 8)._replace(top=jnp.float32(-jnp.inf))
-    folded = seen.fold_negatives(functools.partial(_add, inverse), start)
+    folded = seen.fold_negatives(_add, start, temperature)
     candidates = jnp.maximum(folded.candidates, 1.0)
     return Diagnostics(
         alignment=jnp.sum((queries - seen.first_positives).astype(jnp.float32) ** 2, axis=-1),
@@ -117,13 +116,13 @@ class _Fold(NamedTuple):
     candidates: Float[Array, " b"]
 
 
-def _add(inverse, state: _Fold, tile: Pairing):
+def _add(state: _Fold, tile: Pairing):
     similarities, kept = tile.similarities, tile.negative
-    logits = jnp.where(kept, similarities * inverse, -jnp.inf)
+    logits = jnp.where(kept, similarities * tile.scale, -jnp.inf)
     top = jnp.maximum(state.top, logits.max(axis=1))
     shift = jnp.where(top == -jnp.inf, 0.0, top)
     fall = jnp.where(state.top == -jnp.inf, 0.0, state.top - shift)
-    below = jnp.where(kept, similarities * inverse - shift[:, None], 0.0)
+    below = jnp.where(kept, similarities * tile.scale - shift[:, None], 0.0)
     weight = jnp.where(kept, jnp.exp(below), 0.0)
     return _Fold(
         top=top,

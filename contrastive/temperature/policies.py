@@ -70,6 +70,42 @@ class Fixed:
 
 
 @dataclasses.dataclass(frozen=True)
+class Individual:
+    """A temperature for each query of the data, which SogCLR's loss moves: iSogCLR.
+
+    t_i <- clip(t_i - learning_rate dloss_i/dt_i, minimum, maximum), each time query i is seen
+
+    With SogCLR the slope is rho - KL(r_i || uniform), r_i the softmax over negatives: queries with
+    many similar negatives get higher temperatures. The paper averages the slope over a query's
+    visits, the newest at 0.9; here it is that one.
+
+    Args:
+      initial: First temperature of every query.
+      minimum: Least temperature.
+      maximum: Largest temperature.
+      learning_rate: What a slope of 1 nat takes off a temperature.
+
+    Raises:
+      ValueError: Unless 0 < minimum <= initial <= maximum.
+
+    Source:
+      Qiu et al., 2023, arXiv:2305.11965.
+    """
+
+    initial: float = 0.1
+    minimum: float = 0.005
+    maximum: float = 1.0
+    learning_rate: float = 0.01
+
+    def __post_init__(self):
+        _check_range(self.initial, self.minimum, self.maximum)
+
+    def update(self, temperature: Float[Array, " B"], slope: Float[Array, " B"]) -> Array:
+        """Temperatures of the queries of a batch, after it."""
+        return jnp.clip(temperature - self.learning_rate * slope, self.minimum, self.maximum)
+
+
+@dataclasses.dataclass(frozen=True)
 class Learned:
     """A temperature learned with the encoder, as CLIP does.
 
@@ -95,12 +131,7 @@ class Learned:
     maximum: float = 1.0
 
     def __post_init__(self):
-        check_temperature(self.minimum)
-        if not self.minimum <= self.initial <= self.maximum:
-            raise ValueError(
-                f"a learned temperature starts at {self.initial}, outside "
-                f"[{self.minimum}, {self.maximum}]; move the start or the limits"
-            )
+        _check_range(self.initial, self.minimum, self.maximum)
 
     def init(self) -> Params:
         return {"log_scale": -jnp.log(jnp.float32(self.initial))}
@@ -112,3 +143,12 @@ class Learned:
     def project(self, params: Params) -> Params:
         low, high = -jnp.log(jnp.float32(self.maximum)), -jnp.log(jnp.float32(self.minimum))
         return {"log_scale": jnp.clip(params["log_scale"], low, high)}
+
+
+def _check_range(initial: float, minimum: float, maximum: float) -> None:
+    check_temperature(minimum)
+    if not minimum <= initial <= maximum:
+        raise ValueError(
+            f"a temperature that moves starts at {initial}, outside [{minimum}, {maximum}]; move "
+            "the start or the limits"
+        )

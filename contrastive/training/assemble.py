@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 
 import jax
@@ -20,9 +21,9 @@ from contrastive.errors import ConfigError
 from contrastive.evaluation.encoder import Encoder
 from contrastive.evaluation.task import Retrieval, from_examples
 from contrastive.interop.model import Model
-from contrastive.interop.opening import Start, open_model
+from contrastive.interop.opening import Guide, Start, open_guide, open_model
 from contrastive.models.embedder import Embedder, shapes_of
-from contrastive.temperature.policies import Fixed, Learned, Policy
+from contrastive.temperature.policies import Fixed, Individual, Learned, Policy
 from contrastive.training.compilation import step_options
 from contrastive.training.feed import Feed
 from contrastive.training.mesh import make_mesh, state_sharding
@@ -38,6 +39,7 @@ class Parts:
 
     Attributes:
       feed: Batches on the devices.
+      objective: What is minimised.
       inputs: Fingerprints of data and tokenizer.
       init: Makes the state before the first step.
       like: Its shapes and where they live.
@@ -50,6 +52,7 @@ class Parts:
     """
 
     feed: Feed
+    objective: Objective
     inputs: dict[str, str]
     init: Callable[[], TrainState]
     like: TrainState
@@ -91,6 +94,7 @@ def assemble(experiment: config.Experiment, mesh: Mesh | None = None) -> Parts:
         query_prompt=model.query_prompt,
         document_prompt=model.document_prompt,
         teacher=experiment.loss.of_scores,
+        labels=isinstance(experiment.loss.function, config.SupCon),
         in_batch=experiment.loss.in_batch and experiment.loss.shards < experiment.batch_size,
     )
     tokenizer = Tokenizer(model.tokenizer, special_tokens=not model.is_static, names=model.names)
@@ -98,13 +102,20 @@ def assemble(experiment: config.Experiment, mesh: Mesh | None = None) -> Parts:
     embedder = Embedder(model.module, model.pooling, experiment.normalize, experiment.chunk_tokens)
     group_size = max(part.rules.group_size for part in parts)
     objective = make_objective(experiment, group_size, model.module.width)
-    init, like, train_step = _training(experiment, start, embedder, objective, mesh)
+    guide = None
+    if experiment.loss.guide is not None:
+        guide = open_guide(experiment.loss.guide, model, experiment.chunk_tokens)
+    init, like, train_step = _training(
+        experiment, start, embedder, objective, mesh, examples=len(source), guide=guide
+    )
     return Parts(
         feed=_feed(experiment, parts, tokenizer, mesh),
+        objective=objective,
         inputs={
             "data.train": source.fingerprint,
             **{f"data.{name}": where.fingerprint for name, where in held_out.items()},
             "model": start.fingerprint,
+            **({} if guide is None else {"loss.guide": guide.fingerprint}),
         },
         init=init,
         like=like,
@@ -120,7 +131,11 @@ def assemble(experiment: config.Experiment, mesh: Mesh | None = None) -> Parts:
             texts_per_row=data.texts_per_row,
         ),
         model=model,
-        notices=(*start.notices, *_about_teacher(experiment.loss, source)),
+        notices=(
+            *start.notices,
+            *_about_teacher(experiment.loss, source),
+            *(() if guide is None else guide.notices),
+        ),
         **{name: _task(held_out.get(name), name, data, model) for name in ("validation", "test")},
     )
 
@@ -159,22 +174,28 @@ def _training(
     embedder: Embedder,
     objective: Objective,
     mesh: Mesh,
+    *,
+    examples: int,
+    guide: Guide | None,
 ) -> tuple[Callable[[], TrainState], TrainState, Step]:
     optimizer = make_optimizer(experiment.optimizer, experiment.steps)
 
     def init(encoder: Params):
-        return init_state(encoder, objective, optimizer, experiment.seed)
+        return init_state(encoder, objective, optimizer, experiment.seed, examples)
 
     shapes = jax.eval_shape(init, shapes_of(embedder.module))
     sharding = state_sharding(mesh, shapes)
     like = jax.tree.map(
         lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes, sharding
     )
-    step = make_train_step(embedder, objective, optimizer, mesh)
+    step = make_train_step(embedder, objective, optimizer, mesh, guide and guide.embedder)
     compiled = jax.jit(
         step, donate_argnums=0, out_shardings=(sharding, None), compiler_options=step_options()
     )
     begin = jax.jit(init, out_shardings=sharding)
+    if guide is not None:
+        placed = jax.jit(lambda x: x, out_shardings=state_sharding(mesh, guide.params))
+        compiled = functools.partial(compiled, guide_params=placed(guide.params))
     return lambda: begin(start.init(experiment.seed)), like, compiled
 
 
@@ -210,8 +231,8 @@ def make_objective(experiment: config.Experiment, group_size: int, width: int) -
       The objective.
 
     Raises:
-      ConfigError: For Matryoshka widths that the embeddings do not have, or groups of one document
-        where a loss compares several.
+      ConfigError: For Matryoshka widths that the embeddings do not have, or a group size that does
+        not fit the loss.
     """
     loss = experiment.loss
     wide = [d for d in loss.widths if d > width]
@@ -221,11 +242,19 @@ def make_objective(experiment: config.Experiment, group_size: int, width: int) -
         raise ConfigError(
             f"{loss.function.kind} compares the documents of a query, but group_size is 1; raise it"
         )
-    return Objective(make_policy(loss), group_size, loss, experiment.normalize)
+    if isinstance(loss.function, config.SupCon) and group_size > 1:
+        raise ConfigError(
+            f"sup_con takes of each query one document of its class, but group_size is "
+            f"{group_size}; make it 1"
+        )
+    return Objective(_policy(loss), group_size, loss, experiment.normalize)
 
 
-def make_policy(loss: config.Loss) -> Policy:
-    """The policy a config describes."""
-    if isinstance(loss.policy, config.Learned):
-        return Learned(loss.temperature, loss.policy.minimum, loss.policy.maximum)
-    return Fixed(loss.temperature)
+def _policy(loss: config.Loss) -> Policy | Individual:
+    match loss.policy:
+        case config.Fixed():
+            return Fixed(loss.temperature)
+        case config.Learned(minimum=minimum, maximum=maximum):
+            return Learned(loss.temperature, minimum, maximum)
+        case config.Individual(minimum=minimum, maximum=maximum, learning_rate=rate):
+            return Individual(loss.temperature, minimum, maximum, rate)

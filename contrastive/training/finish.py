@@ -18,7 +18,7 @@ from contrastive.config import Experiment
 from contrastive.evaluation.retrieval import evaluate, evaluate_bm25
 from contrastive.interop.writing import save
 from contrastive.training import distributed
-from contrastive.training.assemble import Parts, make_policy
+from contrastive.training.assemble import Parts
 from contrastive.training.checkpoint import Progress
 from contrastive.training.log import Log
 from contrastive.training.step import TrainState
@@ -52,7 +52,8 @@ def finish(
     Returns:
       The results as they are written.
     """
-    temperature = make_policy(config.loss).temperature(state.params["temperature"], state.step)
+    scalars = parts.objective.scalars(state.params, state.step, state.memory)
+    temperature = scalars["temperature"]
     results: Results = {
         "name": config.name,
         "command": _without_secrets(shlex.join(["contrastive", *sys.argv[1:]])),

@@ -15,13 +15,17 @@ from contrastive import config
 from contrastive.losses.pairs import Pairs
 from contrastive.losses.tiles import Axis
 from contrastive.temperature.diagnostics import Diagnostics, diagnose
-from contrastive.temperature.policies import Learned, Policy
-from contrastive.training.recipes import Given, Loss, make_loss
+from contrastive.temperature.policies import Individual, Learned, Policy
+from contrastive.training.recipes import Given, RememberingLoss, make_loss
 from contrastive.types import Batch, Params
 
 Scalars: TypeAlias = dict[str, Float[Array, ""]]
+# What is known of each query, and what a run remembers of each example: arrays by name.
+Columns: TypeAlias = Mapping[str, Any]
+Memory: TypeAlias = dict[str, Float[Array, "E ..."]]
 
 _SCORES = "teacher_scores"
+_PAIRS = frozenset(Pairs.__annotations__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,21 +39,52 @@ class Objective:
       renormalize: Whether shortened embeddings are scaled to unit length.
     """
 
-    policy: Policy
+    policy: Policy | Individual
     group_size: int = 1
     loss: config.Loss = dataclasses.field(default_factory=config.Loss)
     renormalize: bool = True
 
     def init(self) -> Params:
         """First parameters of the temperature, and of SigLIP's bias."""
-        params = {"temperature": self.policy.init()}
+        params = {}
+        if not isinstance(self.policy, Individual):
+            params["temperature"] = self.policy.init()
         if isinstance(self.loss.function, config.SigLIP):
             params["bias"] = {"value": jnp.float32(self.loss.function.bias)}
         return params
 
-    def scalars(self, params: Params, step: Int[Array, ""]) -> Scalars:
-        """Temperature and bias of a step; the bias is learned where the temperature is."""
-        scalars = {"temperature": self.policy.temperature(params["temperature"], step)}
+    def init_memory(self, examples: int) -> Memory:
+        """What is remembered of every example before it was seen, one row each."""
+        memory = {}
+        if isinstance(self.loss.function, config.SogCLR):
+            memory["log_average"] = jnp.full((examples, len(self.loss.widths) or 1), -jnp.inf)
+        if isinstance(self.policy, Individual):
+            memory["temperature"] = jnp.full(examples, self.policy.initial)
+        return memory
+
+    def renewed(self, rows: Memory, averages: Memory, slopes: Memory) -> Memory:
+        """What is remembered of a batch's queries after it.
+
+        Args:
+          rows: What was before it.
+          averages: Found by the losses.
+          slopes: Of the mean loss in each row.
+
+        Returns:
+          The new rows.
+        """
+        if not isinstance(self.policy, Individual):
+            return averages
+        own_slopes = slopes["temperature"] * len(slopes["temperature"])
+        temperature = self.policy.update(rows["temperature"], own_slopes)
+        return {**averages, "temperature": temperature}
+
+    def scalars(self, params: Params, step: Int[Array, ""], rows: Memory) -> Scalars:
+        """Temperature, of individual ones the mean, and bias, learned where the temperature is."""
+        if isinstance(self.policy, Individual):
+            scalars = {"temperature": lax.stop_gradient(rows["temperature"]).mean()}
+        else:
+            scalars = {"temperature": self.policy.temperature(params["temperature"], step)}
         if "bias" in params:
             bias = params["bias"]["value"]
             learned = isinstance(self.policy, Learned)
@@ -58,6 +93,8 @@ class Objective:
 
     def project(self, params: Params) -> Params:
         """All parameters, the policy's brought back into their range after an update."""
+        if isinstance(self.policy, Individual):
+            return params
         return {**params, "temperature": self.policy.project(params["temperature"])}
 
     def columns(self, batch: Batch) -> dict[str, Any]:
@@ -67,6 +104,8 @@ class Objective:
             names += ["query_ids", "document_ids", "known_positive_ids"]
         if self.loss.of_scores:
             names += [_SCORES]
+        if isinstance(self.loss.function, config.SupCon):
+            names += ["labels"]
         return {name: jnp.asarray(getattr(batch, name)) for name in names}
 
     def losses(
@@ -74,31 +113,42 @@ class Objective:
         queries: Float[Array, "B D"],
         documents: Float[Array, "N D"],
         scalars: Scalars,
-        columns: Mapping[str, Any],
+        columns: Columns,
         axis_name: Axis,
-    ) -> Float[Array, " B"]:
-        """One loss a query; documents of all of `axis_name` count."""
-        given = Given(scalars["temperature"], scalars.get("bias"), columns.get(_SCORES))
-        return self._loss(queries, documents, given, self._pairs(columns, axis_name))
+    ) -> tuple[Float[Array, " B"], Memory]:
+        """One loss a query, and what is to be remembered; documents of all of `axis_name` count."""
+        given = Given(
+            temperature=columns.get("temperature", scalars["temperature"]),
+            bias=scalars.get("bias"),
+            scores=columns.get(_SCORES),
+            labels=columns.get("labels"),
+            log_average=columns.get("log_average"),
+        )
+        found = self._loss(queries, documents, given, self._pairs(columns, axis_name))
+        averages = {} if found.log_average is None else {"log_average": found.log_average}
+        return found.losses, averages
 
     def describe(
         self,
         queries: Float[Array, "B D"],
         documents: Float[Array, "N D"],
         scalars: Scalars,
-        columns: Mapping[str, Any],
+        columns: Columns,
         axis_name: Axis,
     ) -> Diagnostics:
         """What the temperature does to the batch, one value a query of each diagnostic."""
         pairs = self._pairs(columns, axis_name)
-        return diagnose(queries, documents, temperature=scalars["temperature"], **pairs)
+        temperature = columns.get("temperature", scalars["temperature"])
+        return diagnose(queries, documents, temperature=temperature, **pairs)
 
     @functools.cached_property
-    def _loss(self) -> Loss:
+    def _loss(self) -> RememberingLoss:
         return make_loss(self.loss, renormalize=self.renormalize)
 
-    def _pairs(self, columns: Mapping[str, Any], axis_name: Axis) -> Pairs:
-        known: Any = {name: value for name, value in columns.items() if name != _SCORES}
+    def _pairs(self, columns: Columns, axis_name: Axis) -> Pairs:
+        known: Any = {name: value for name, value in columns.items() if name in _PAIRS}
+        if self.loss.guide is not None:
+            known["guide_margin"] = self.loss.guide.margin
         return Pairs(
             group_size=self.group_size,
             in_batch=self.loss.in_batch,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from contrastive import config, losses
 from contrastive.losses.pairs import Pairs
@@ -17,18 +18,37 @@ class Given(NamedTuple):
     """What losses are given besides embeddings, each taking what it needs.
 
     Attributes:
-      temperature: Of this step.
+      temperature: Of this step, or one a query.
       bias: SigLIP's.
       scores: Of each query's own documents [B, G], a teacher's or relevance.
+      labels: Class of each query.
+      log_average: SogCLR's, of each query and width.
     """
 
-    temperature: Float[Array, ""]
-    bias: Float[Array, ""] | None
-    scores: Float[Array, "B G"] | None
+    temperature: Float[Array, ""] | Float[Array, " B"]
+    bias: Float[Array, ""] | None = None
+    scores: Float[Array, "B G"] | None = None
+    labels: Int[Array, " B"] | None = None
+    log_average: Float[Array, "B W"] | None = None
+
+
+class Remembered(NamedTuple):
+    """Losses of the queries, and the averages that are to be remembered of them.
+
+    Attributes:
+      losses: One a query.
+      log_average: SogCLR's, of each query and width; None of other losses.
+    """
+
+    losses: Float[Array, " B"]
+    log_average: Float[Array, "B W"] | None
 
 
 Loss: TypeAlias = Callable[
     [Float[Array, "B D"], Float[Array, "N D"], Given, Pairs], Float[Array, " B"]
+]
+RememberingLoss: TypeAlias = Callable[
+    [Float[Array, "B D"], Float[Array, "N D"], Given, Pairs], Remembered
 ]
 
 _DIRECTIONS = {
@@ -39,7 +59,7 @@ _DIRECTIONS = {
 }
 
 
-def make_loss(wanted: config.Loss, *, renormalize: bool = True) -> Loss:
+def make_loss(wanted: config.Loss, *, renormalize: bool = True) -> RememberingLoss:
     """The loss a config describes, its teacher, regulariser and widths included.
 
     Args:
@@ -49,7 +69,37 @@ def make_loss(wanted: config.Loss, *, renormalize: bool = True) -> Loss:
     Returns:
       A function of queries [B, D], documents [B * G, D], what is given, and what is known of pairs.
     """
-    loss = _function(wanted.function)
+    if isinstance(wanted.function, config.SogCLR):
+        return _sogclr(wanted.function, wanted, renormalize)
+    loss = _forgetful(wanted, wanted.function, renormalize)
+    return lambda *args: Remembered(loss(*args), None)
+
+
+def _sogclr(function: config.SogCLR, wanted: config.Loss, renormalize: bool) -> RememberingLoss:
+    """Every width has an average of its own."""
+    options = _options(function)
+
+    def called(queries, documents, given, pairs):
+        def at(number, width):
+            short = functools.partial(losses.prefix, width=width, renormalize=renormalize)
+            average = given.log_average[:, number]
+            shared = {"temperature": given.temperature, **options, **pairs}
+            return losses.sogclr(short(queries), short(documents), average, **shared)
+
+        widths = wanted.widths or queries.shape[1:]
+        weights = wanted.width_weights or [1.0 / len(widths)] * len(widths)
+        found = [at(number, width) for number, width in enumerate(widths)]
+        terms = [weight * each.losses for weight, each in zip(weights, found, strict=True)]
+        return Remembered(
+            functools.reduce(operator.add, terms),
+            jnp.stack([each.log_average for each in found], axis=1),
+        )
+
+    return called
+
+
+def _forgetful(wanted: config.Loss, function: config.Forgetful, renormalize: bool) -> Loss:
+    loss = _function(function)
     if wanted.distill is not None:
         loss = _distilled(loss, wanted.distill)
     if wanted.spread_out is not None:
@@ -62,7 +112,7 @@ def make_loss(wanted: config.Loss, *, renormalize: bool = True) -> Loss:
     return loss
 
 
-def _function(wanted: config.Function) -> Loss:
+def _function(wanted: config.Forgetful) -> Loss:
     match wanted:
         case config.InfoNCE():
             directions = _DIRECTIONS[wanted.directions]
@@ -81,6 +131,8 @@ def _function(wanted: config.Function) -> Loss:
             return _of_temperature(losses.artanh)
         case config.ModelAware():
             return _of_temperature(losses.model_aware, wanted)
+        case config.SupCon():
+            return functools.partial(_sup_con, wanted.inside)
         case config.SigLIP():
             return _siglip
         case config.Triplet():
@@ -119,6 +171,19 @@ def _of_pairs(loss: Callable[..., Any], wanted: Any) -> Loss:
 def _siglip(queries, documents, given, pairs):
     options = {"temperature": given.temperature, "bias": given.bias}
     return losses.siglip(queries, documents, **options, **pairs)
+
+
+def _sup_con(inside, queries, documents, given, pairs):
+    """A query and its document are two texts of one class; the loss is the mean of theirs."""
+    spread = {name: pairs[name] for name in ("tile", "axis_name", "ring")}
+    found = losses.sup_con(
+        jnp.concatenate([queries, documents]),
+        jnp.tile(given.labels, 2),
+        temperature=given.temperature,
+        inside=inside,
+        **spread,
+    )
+    return found.reshape(2, -1).mean(axis=0)
 
 
 def _margin_mse(queries, documents, given, pairs):

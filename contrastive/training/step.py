@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from contrastive.models.embedder import Embedder
 from contrastive.temperature.diagnostics import summarize
 from contrastive.training.mesh import BATCH_AXES
-from contrastive.training.objective import Objective
+from contrastive.training.objective import Memory, Objective
 from contrastive.types import Batch, Params
 
 Metrics: TypeAlias = dict[str, Float[Array, ""]]
@@ -25,7 +25,7 @@ Step: TypeAlias = Callable[["TrainState", Batch, Bool[Array, ""]], tuple["TrainS
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=("step", "seed", "params", "opt_state"),
+    data_fields=("step", "seed", "params", "opt_state", "memory"),
     meta_fields=(),
 )
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +37,14 @@ class TrainState:
       seed: Of dropout; the randomness of a step is a function of (seed, step).
       params: `{"encoder": ..., "temperature": ...}`, and SigLIP's `"bias"`.
       opt_state: The optimizer's.
+      memory: What the loss remembers of each example that is trained on; mostly nothing.
     """
 
     step: Int[Array, ""]
     seed: Int[Array, ""]
     params: Params
     opt_state: PyTree
+    memory: Memory
 
 
 def init_state(
@@ -50,20 +52,23 @@ def init_state(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     seed: Int[Array, ""] | int,
+    examples: int,
 ) -> TrainState:
     """State before the first step.
 
     Args:
       encoder: First parameters.
-      objective: Whose temperature and bias.
+      objective: Whose temperature, bias and memory.
       optimizer: Whose state.
       seed: Of dropout.
+      examples: That are trained on.
 
     Returns:
       The state.
     """
     params = {"encoder": encoder, **objective.init()}
-    return TrainState(jnp.int32(0), jnp.int32(seed), params, optimizer.init(params))
+    opt_state, memory = optimizer.init(params), objective.init_memory(examples)
+    return TrainState(jnp.int32(0), jnp.int32(seed), params, opt_state, memory)
 
 
 def make_train_step(
@@ -71,7 +76,8 @@ def make_train_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
-) -> Step:
+    guide: Embedder | None = None,
+) -> Callable[..., tuple[TrainState, Metrics]]:
     """The step, to be jitted, and vmapped over states for sweeps.
 
     The encoder is a global-view program that the compiler divides over the mesh. The loss is mapped
@@ -82,44 +88,52 @@ def make_train_step(
       objective: Embeddings to losses.
       optimizer: Gradients to updates.
       mesh: Devices.
+      guide: Tokens to the embeddings of a frozen encoder, which say what is a false negative.
 
     Returns:
-      `(state, batch, diagnosing) -> (state, metrics)`. An update that is not finite is not applied;
-      `metrics["finite"]` says so. Diagnostics are computed where `diagnosing`, or where the update
-      is not finite, and are NaN otherwise.
+      `(state, batch, diagnosing, guide_params) -> (state, metrics)`, the last None without a guide.
+      An update that is not finite is not applied; `metrics["finite"]` says so. Diagnostics are
+      computed where `diagnosing`, or where the update is not finite, and are NaN otherwise.
     """
 
-    def train_step(state: TrainState, batch: Batch, diagnosing: Bool[Array, ""]):
+    def train_step(
+        state: TrainState,
+        batch: Batch,
+        diagnosing: Bool[Array, ""],
+        guide_params: Params | None = None,
+    ):
         rng = jax.random.fold_in(jax.random.key(state.seed), state.step)
         seeds = jax.random.bits(rng, (2,), jnp.uint32)
         columns = objective.columns(batch)
+        if guide is not None:
+            assert guide_params is not None
+            columns["guide_queries"] = guide.embed(guide_params, batch.queries)
+            columns["guide_documents"] = guide.embed(guide_params, batch.documents)
+        rows = {name: x[batch.numbers] for name, x in state.memory.items()}
 
-        def mean_loss(params):
+        def mean_loss(params, rows):
             queries = embedder.embed(params["encoder"], batch.queries, seeds[0])
             documents = embedder.embed(params["encoder"], batch.documents, seeds[1])
-            scalars = objective.scalars(params, state.step)
-            losses = _mapped(objective.losses, mesh)(queries, documents, scalars, columns)
-            return losses.mean(), (queries, documents, scalars)
+            scalars = objective.scalars(params, state.step, rows)
+            mapped = _mapped(objective.losses, mesh)
+            losses, averages = mapped(queries, documents, scalars, {**columns, **rows})
+            return losses.mean(), (queries, documents, scalars, averages)
 
-        gradient = jax.value_and_grad(mean_loss, has_aux=True)
-        (loss, (queries, documents, scalars)), grads = gradient(state.params)
+        gradient = jax.value_and_grad(mean_loss, argnums=(0, 1), has_aux=True)
+        (loss, found), (grads, slopes) = gradient(state.params, rows)
+        queries, documents, scalars, averages = found
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = objective.project(jax.tree.map(jnp.add, state.params, updates))
         norm = optax.tree.norm(grads["encoder"])
         finite = jnp.isfinite(loss) & _is_finite(grads) & _is_finite(params)
-        new = TrainState(state.step + 1, state.seed, params, opt_state)
+        renewed = objective.renewed(rows, averages, slopes)
+        memory = {n: x.at[batch.numbers].set(renewed[n]) for n, x in state.memory.items()}
+        new = TrainState(state.step + 1, state.seed, params, opt_state, memory)
         new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
         describe = functools.partial(_describe, objective, mesh)
+        embeddings = queries, documents, scalars, {**columns, **rows}
         described = jax.lax.cond(
-            diagnosing | ~finite,
-            describe,
-            lambda *args: jax.tree.map(
-                lambda x: jnp.full(x.shape, jnp.nan, x.dtype), jax.eval_shape(describe, *args)
-            ),
-            queries,
-            documents,
-            scalars,
-            columns,
+            diagnosing | ~finite, describe, functools.partial(_undescribed, describe), *embeddings
         )
         metrics = {
             "loss": loss,
@@ -151,3 +165,8 @@ def _mapped(function: Callable[..., PyTree], mesh: Mesh) -> Callable[..., PyTree
 
 def _describe(objective: Objective, mesh: Mesh, *embeddings) -> Metrics:
     return summarize(_mapped(objective.describe, mesh)(*embeddings))
+
+
+def _undescribed(describe: Callable[..., Metrics], *embeddings) -> Metrics:
+    shapes = jax.eval_shape(describe, *embeddings)
+    return jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), shapes)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contrastive.data.example import Example
+from contrastive.data.groups import Rules, draw_group
 from contrastive.data.jsonl import Jsonl
 from contrastive.errors import DataError
 
@@ -233,3 +234,21 @@ def test_threads_that_share_a_file_read_the_right_rows(tmp_path):
     order = rng.integers(len(truth), size=8000).tolist()
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(source.__getitem__, order)) == [truth[i] for i in order]
+
+
+def test_labels_are_words_or_numbers_and_all_or_none_where_a_loss_wants_them(tmp_path):
+    labels = ["cat", 3, "3", None]
+    rows = [{"query": "q", "pos": ["p"], "label": label} for label in labels]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, [*rows, {"query": "q", "pos": ["p"]}])))
+    source = Jsonl(path)
+    assert [row.label for row in source] == ["cat", "3", "3", None, None]
+    with pytest.raises(DataError, match=r'rows\.jsonl:4: the loss wants a "label".*2 of 5 rows'):
+        source.check_labels()
+    rng = np.random.default_rng(0)
+    ids = [draw_group(row, rng, rules=Rules()).label for row in source]
+    assert ids[1] == ids[2] != ids[0]
+    assert ids[3] == ids[4] == 0
+    path.write_text(json.dumps({"query": "q", "pos": ["p"], "label": 1.5}))
+    with pytest.raises(DataError, match=r'rows\.jsonl:1: "label" must be a string, got 1\.5'):
+        Jsonl(path)

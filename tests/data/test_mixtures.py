@@ -111,6 +111,8 @@ def test_every_source_is_seen_whole_before_it_is_seen_again(tokenize, one_source
     for batch in taken:
         for words in queries_of(batch, tokenize):
             numbers[words[1]].append(int(words[2]))
+        own = [sum(SIZES[: NAMES.index(w[1])]) + int(w[2]) for w in queries_of(batch, tokenize)]
+        assert batch.numbers.tolist() == own  # among all the examples
     for name, size in zip(NAMES, SIZES, strict=True):
         epoch = size // BATCH * BATCH if one_source else size
         epochs = [numbers[name][i : i + epoch] for i in range(0, len(numbers[name]), epoch)]

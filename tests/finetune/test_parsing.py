@@ -88,7 +88,9 @@ FLAGEMBEDDING = {
 OURS = {
     "loss": "info_nce",
     "loss_options": [],
-    "learn_temperature": False,
+    "temperature_policy": "fixed",
+    "guide_model": None,
+    "guide_margin": 0.0,
     "above_positive": None,
     "relative_to_positive": None,
     "few_negatives": "repeat",

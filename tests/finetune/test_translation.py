@@ -495,17 +495,24 @@ def test_any_loss_by_name_and_its_options(data):
     both = loss("--loss_options", "directions=symmetric", "margin=0.1")
     assert both.function == config.InfoNCE(directions="symmetric", margin=0.1)
     assert loss("--loss", "cosent", "--loss_options", "angle=true").function.angle
-    learned = loss("--loss", "siglip", "--learn_temperature", "True", "--temperature", "0.1")
+    learned = loss("--loss", "siglip", "--temperature_policy", "learned", "--temperature", "0.1")
     assert learned == config.Loss(
         function=config.SigLIP(), policy=config.Learned(), temperature=0.1
     )
+    own = loss(
+        *("--loss", "sogclr", "--loss_options", "rho=2", "--temperature_policy", "individual")
+    )
+    assert own == config.Loss(function=config.SogCLR(rho=2.0), policy=config.Individual())
+    guided = loss("--guide_model", "gist", "--guide_margin", "0.1", "--bf16", "True")
+    assert guided.guide == config.Guide(name="gist", margin=0.1, dtype="bfloat16")
     rules = loss("--above_positive", "0.1", "--relative_to_positive", "0.95")
     assert (rules.above_positive, rules.relative_to_positive) == (0.1, 0.95)
 
 
 def test_every_loss_of_a_config_is_a_choice():
     kinds = {
-        kind.model_fields["kind"].default for kind in typing.get_args(config.Function.__origin__)
+        kind.model_fields["kind"].default
+        for kind in typing.get_args(typing.get_args(config.Function)[0])
     }
     choices = typing.get_type_hints(LossArguments)["loss"]
     assert set(typing.get_args(choices)) == kinds
@@ -520,6 +527,12 @@ def test_every_loss_of_a_config_is_a_choice():
         ),
         (["--loss_options", "margin"], "--loss_options margin: give each as NAME=VALUE"),
         (["--loss", "triplet", "--loss_options", "margin=-1"], "greater than 0"),
+        (["--loss", "sup_con", "--guide_model", "gist"], "--guide_model leaves out negatives"),
+        (["--temperature_policy", "individual"], "go with sogclr, not with info_nce"),
+        (
+            ["--loss", "sogclr", "--temperature_policy", "learned"],
+            "rho is 0, so that a temperature that is not fixed would only rise",
+        ),
     ],
 )
 def test_options_that_a_loss_does_not_have_are_refused(data, flags, said):

@@ -36,9 +36,9 @@ def test_the_table_names_flags_that_are_there_and_settings_that_a_command_makes(
         named = re.findall(r"--(\w+)", flags)
         assert named
         assert set(named) <= KNOWN
-    distilled = experiment(place, "--knowledge_distillation", "True")
-    made = {*flatten(distilled.model_dump()), "data.train", "loss.distill", "jsonl.limit"}
-    made |= {"loss.function", "loss.policy"}
+    all_of_it = experiment(place, "--knowledge_distillation", "True", "--guide_model", "gist")
+    made = {*flatten(all_of_it.model_dump()), "data.train", "loss.distill", "jsonl.limit"}
+    made |= {"loss.function", "loss.policy", "loss.guide"}
     made |= {name.rpartition(".")[2] for name in made} | {"--workdir"}
     assert made >= FLAGS.keys()
 

@@ -15,7 +15,7 @@ from contrastive.training.step import TrainState
 def state(step):
     """Its parameters say which step they are of."""
     params = {"encoder": {"x": jnp.full((3,), float(step))}, "temperature": {}}
-    return TrainState(jnp.int32(step), jnp.int32(0), params, {"m": jnp.zeros(3)})
+    return TrainState(jnp.int32(step), jnp.int32(0), params, {"m": jnp.zeros(3)}, {})
 
 
 LIKE = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state(0))

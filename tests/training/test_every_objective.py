@@ -29,6 +29,7 @@ FUNCTIONS = [
     config.DualTemperature(),
     config.Artanh(),
     config.ModelAware(),
+    config.SogCLR(rho=1.0),
     config.SigLIP(bias=-3.0),
     config.Triplet(),
     config.MarginMSE(),
@@ -44,7 +45,7 @@ def step(loss, mesh, chunk_tokens):
     optimizer = make_optimizer(OPTIMIZER, steps=10)
     encoder = dataclasses.replace(embedder(config.Static(width=16)), chunk_tokens=chunk_tokens)
     params = jax.jit(encoder.init)(jax.random.key(3))
-    state = init_state(params, objective, optimizer, seed=3)
+    state = init_state(params, objective, optimizer, seed=3, examples=B)
     state = jax.device_put(state, state_sharding(mesh, state))
     given = dataclasses.replace(batch(mesh.size), teacher_scores=SCORES)
     rows = batch_sharding(mesh)

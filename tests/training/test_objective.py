@@ -82,9 +82,8 @@ def found(objective, devices):
         del columns["teacher_scores"]
 
     def losses(queries, documents, columns):
-        return objective.losses(
-            queries, documents, {"temperature": jnp.float32(T)}, columns, "data"
-        )
+        scalars = {"temperature": jnp.float32(T)}
+        return objective.losses(queries, documents, scalars, columns, "data")[0]
 
     mapped = jax.shard_map(losses, mesh=mesh, in_specs=rows, out_specs=rows)
 
@@ -132,6 +131,7 @@ def test_it_takes_of_a_batch_what_it_may_know():
         ({"mask_false_negatives": False, "distill": KL}, pools | {"teacher_scores"}),
         ({}, pools | ids),
         ({"distill": M3}, pools | ids | {"teacher_scores"}),
+        ({"function": config.SupCon()}, pools | ids | {"labels"}),
     ):
         objective = Objective(Fixed(T), loss=config.Loss(**options))
         assert set(objective.columns(Everything())) == expected

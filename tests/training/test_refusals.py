@@ -124,6 +124,14 @@ def test_rows_that_see_no_negatives_at_all_are_refused(tmp_path, changes):
         ({"patience": 2}, "set eval_steps and data.validation"),
         ({"model": {"kind": "transformer", "width": 30, "heads": 4}}, "multiple of 8"),
         ({"tempratur": 0.02}, "Extra inputs are not permitted"),
+        ({"loss": {"function": {"kind": "sup_con"}, "shards": 2}}, "takes the whole batch"),
+        ({"loss": {"function": {"kind": "sup_con"}, "in_batch": False}}, "different queries"),
+        ({"loss": {"function": {"kind": "sogclr"}, "spread_out": {}}}, "does not go with sogclr"),
+        ({"loss": {"policy": {"kind": "individual"}}}, "go with sogclr, not with info_nce"),
+        (
+            {"loss": {"function": {"kind": "sogclr"}, "policy": {"kind": "individual"}}},
+            "rho is 0",
+        ),
     ],
 )
 def test_impossible_configs_are_refused(changes, words):

@@ -42,6 +42,8 @@ def batch(blocks=1, texts_per_row=4):
         query_pools=np.zeros(B, np.int32),
         document_pools=np.zeros(B * G, np.int32),
         teacher_scores=np.zeros((B, 0), np.float32),
+        labels=np.arange(B, dtype=np.int32) // 3 + 1,
+        numbers=np.arange(B, dtype=np.int32)[::-1].copy(),
     )
 
 
@@ -56,7 +58,7 @@ def embedder(model=SMALL):
 
 def first_state(mesh=ONE, objective=OBJECTIVE, model=SMALL):
     params = jax.jit(embedder(model).init)(jax.random.key(3))
-    state = init_state(params, objective, make_optimizer(OPTIMIZER, steps=10), seed=3)
+    state = init_state(params, objective, make_optimizer(OPTIMIZER, steps=10), seed=3, examples=B)
     return jax.device_put(state, state_sharding(mesh, state))
 
 

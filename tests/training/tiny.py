@@ -8,7 +8,16 @@ import sys
 import time
 from pathlib import Path
 
-from contrastive.config import Data, Experiment, Jsonl, Learned, Loss, Optimizer, Transformer
+from contrastive.config import (
+    Data,
+    Experiment,
+    Jsonl,
+    Learned,
+    Loss,
+    Optimizer,
+    SogCLR,
+    Transformer,
+)
 
 WORDS = [f"{a}{b}" for a in ("ka", "lo", "mi", "nu", "re", "so") for b in ("ba", "de", "fi", "gu")]
 
@@ -27,7 +36,7 @@ def write_rows(path: Path, rows: int, seed: int = 0) -> Path:
 
 
 def experiment(folder: Path, **changes) -> Experiment:
-    """All that has state: dropout, a learned temperature, groups, warm-up, evaluation."""
+    """All that has state: dropout, a learned temperature, averages, groups, warm-up, evaluation."""
     train, held_out = folder / "train.jsonl", folder / "held_out.jsonl"
     if not train.exists():
         write_rows(train, 40)
@@ -45,7 +54,7 @@ def experiment(folder: Path, **changes) -> Experiment:
             texts_per_row=4,
         ),
         model=Transformer(width=16, depth=1, heads=2, mlp_width=16, dropout=0.1),
-        loss=Loss(temperature=0.05, policy=Learned()),
+        loss=Loss(function=SogCLR(rho=1.0), temperature=0.05, policy=Learned()),
         optimizer=Optimizer(learning_rate=1e-2, warmup_steps=3),
         log_steps=1,
         save_steps=3,

@@ -1,0 +1,41 @@
+"""Who sets the temperature."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, PositiveFloat
+from tyro.conf import Suppress
+
+from contrastive.config.base import Config
+
+
+class Fixed(Config):
+    """The temperature stays as it is."""
+
+    kind: Annotated[Literal["fixed"], Suppress] = "fixed"
+
+
+class Learned(Config):
+    """The temperature is learned from its first value, as in CLIP."""
+
+    kind: Annotated[Literal["learned"], Suppress] = "learned"
+    minimum: PositiveFloat = 0.01
+    """Least temperature: 0.01 is a logit scale of 100."""
+    maximum: PositiveFloat = 1.0
+    """Largest temperature."""
+
+
+class Individual(Config):
+    """Every query of the data has a temperature of its own, which sogclr finds: iSogCLR."""
+
+    kind: Annotated[Literal["individual"], Suppress] = "individual"
+    minimum: PositiveFloat = 0.005
+    """Least temperature."""
+    maximum: PositiveFloat = 1.0
+    """Largest temperature."""
+    learning_rate: PositiveFloat = 0.01
+    """Of temperatures: what a slope of 1 nat takes off, each time a query is seen."""
+
+
+Policy: TypeAlias = Annotated[Fixed | Learned | Individual, Field(discriminator="kind")]
