@@ -125,7 +125,8 @@ def test_on_another_number_of_devices(undisturbed, tmp_path):
     finish(start(file, tmp_path / "moved", devices=4))
     moved, one = losses(tmp_path / "moved"), losses(folder / "run")
     assert moved[:3] == one[:3]
-    assert moved == pytest.approx(one, rel=1e-5)
+    largest = max(map(abs, one))  # SogCLR's loss goes through zero
+    assert moved == pytest.approx(one, abs=1e-5 * largest)
 
 
 def test_metrics_cut_short_by_a_kill_are_read(tmp_path):
