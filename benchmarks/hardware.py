@@ -34,6 +34,12 @@ def describe(device: str) -> dict[str, Any]:
     }
 
 
+def memory_bytes() -> int:
+    """Memory of the machine that nobody uses."""
+    available = _field("/proc/meminfo", "MemAvailable")
+    return int(available.split()[0]) * 1024 if available else 0
+
+
 def gpu_name() -> str | None:
     """Name of the first NVIDIA GPU, None where there is none."""
     try:

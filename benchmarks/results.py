@@ -40,7 +40,7 @@ class Result:
             "options": json.loads(json.dumps(shown, default=str)),
             "commit": hardware.commit(),
             "hardware": machine,
-            "peak_tflops": chosen.peak_tflops or hardware.peak_tflops(machine),
+            "peak_tflops": shown.get("peak_tflops") or hardware.peak_tflops(machine),
             "versions": hardware.versions(),
             "settings": [],
         }

@@ -110,6 +110,82 @@ class Encode:
         return _memory(self.library)
 
 
+class Losses:
+    """Handlers of a loss alone: load, prepare, step, compare, report."""
+
+    def __init__(self, library: str):
+        self.library = library
+        self.loss: Any = None
+
+    def load(self, *, device: str, **settings: Any) -> dict[str, Any]:
+        """Imports the library and compiles the loss with its gradient."""
+        from loss_programs import JaxLoss, PyTorchLoss
+
+        if self.library == "dense_pytorch":
+            self.loss = PyTorchLoss(**settings, device=device)
+        else:
+            _without_stored_programs()
+            self.loss = JaxLoss(library=self.library, **settings)
+        return {"device": _device(self.library), "compile_seconds": self.loss.compile_seconds}
+
+    def prepare(self) -> dict[str, Any]:
+        """Makes the embeddings."""
+        self.loss.prepare()
+        return {}
+
+    def step(self, number: int) -> dict[str, Any]:
+        """Takes the gradient once."""
+        del number
+        begin = time.perf_counter()
+        loss = self.loss.step()
+        return {"seconds": time.perf_counter() - begin, "loss": loss}
+
+    def compare(self) -> dict[str, Any]:
+        """How far the loss and its gradients are from float64, as shares of their norms."""
+        import numpy as np
+        from loss_programs import embeddings, truth
+
+        found = self.loss.found()
+        exact = truth(found["q"], found["d"], self.loss.temperature)
+        whole = embeddings(*found["q"].shape)
+        queries, documents = (x.astype(np.float64) for x in whole)
+        unrounded = truth(queries, documents, self.loss.temperature)
+
+        def apart(a, b):
+            return {name: float(np.linalg.norm(a[name] - x) / np.linalg.norm(x)) for name, x in b}
+
+        return {
+            "arithmetic": apart(found, exact.items()),
+            "with_rounded_embeddings": apart(found, unrounded.items()),
+        }
+
+    def report(self) -> dict[str, Any]:
+        """Says how much memory it took."""
+        return {"temporary_bytes": self.loss.temporary_bytes, **_memory(self.library)}
+
+
+class Devices:
+    """Handlers of programs for several simulated devices, which are compiled and not run."""
+
+    def __init__(self, library: str):
+        del library
+
+    def load(self) -> dict[str, Any]:
+        """Simulates the devices."""
+        import jax
+        from devices import DEVICES
+
+        _without_stored_programs()
+        jax.config.update("jax_num_cpu_devices", DEVICES)
+        return {"device": "cpu"}
+
+    def memory(self, **settings: Any) -> dict[str, Any]:
+        """What a device needs and receives."""
+        from devices import memory
+
+        return memory(**settings)
+
+
 def _without_stored_programs() -> None:
     import jax
 
@@ -121,7 +197,7 @@ def _torch_name(device: str) -> str:
 
 
 def _device(library: str) -> str:
-    if library == OURS:
+    if library in (OURS, "dense_jax"):
         import jax
 
         return jax.devices()[0].platform
@@ -134,7 +210,7 @@ def _memory(library: str) -> dict[str, Any]:
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if _device(library) == "cpu":
         return {"peak_memory_bytes": resident, "peak_resident_bytes": resident}
-    if library == OURS:
+    if library in (OURS, "dense_jax"):
         import jax
 
         peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
@@ -146,6 +222,7 @@ def _memory(library: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    task = {"finetune": Finetune, "encode": Encode}[sys.argv[1]](sys.argv[2])
-    names = ("load", "compile", "step", "report")
-    serve({name: getattr(task, name) for name in names if hasattr(task, name)})
+    tasks = {"finetune": Finetune, "encode": Encode, "losses": Losses, "devices": Devices}
+    task = tasks[sys.argv[1]](sys.argv[2])
+    handlers = {name: getattr(task, name) for name in dir(type(task)) if not name.startswith("_")}
+    serve(handlers)
