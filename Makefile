@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = runs/quickstart
 
-.PHONY: quickstart install test test-peers lint types clean
+.PHONY: quickstart install test notebooks test-peers lint types clean
 
 quickstart: $(VENV)/installed
 	$(VENV)/bin/contrastive train experiments/quickstart.py --workdir $(RUN)
@@ -11,7 +11,12 @@ quickstart: $(VENV)/installed
 install: $(VENV)/installed
 
 test: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest -n 2 --doctest-modules contrastive tests --ignore tests/peers
+	$(VENV)/bin/python -m pytest -n 2 --doctest-modules contrastive tests --nbmake notebooks \
+	  --ignore tests/peers
+
+# What the notebooks show, after a change of their scripts.
+notebooks: $(VENV)/installed-dev
+	cd notebooks && ../$(VENV)/bin/jupytext --to ipynb --execute *.py
 
 # The real FlagEmbedding, sentence-transformers and PyTorch, for parity; and a real checkpoint, whose
 # package asks for a PyTorch of its own.

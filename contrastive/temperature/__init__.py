@@ -8,3 +8,4 @@ from contrastive.temperature.policies import Fixed as Fixed
 from contrastive.temperature.policies import Individual as Individual
 from contrastive.temperature.policies import Learned as Learned
 from contrastive.temperature.policies import Policy as Policy
+from contrastive.temperature.slopes import slopes as slopes
