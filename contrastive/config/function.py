@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
-from tyro.conf import Suppress
+from tyro.conf import Suppress, subcommand
 
 from contrastive.config.base import Config
 
@@ -155,15 +155,17 @@ Forgetful: TypeAlias = (
     | Artanh
     | ModelAware
     | SupCon
-    | SigLIP
+    | Annotated[SigLIP, subcommand("siglip")]
     | Triplet
     | MarginMSE
-    | CoSENT
+    | Annotated[CoSENT, subcommand("cosent")]
     | Listwise
     | AlignUniform
 )
 """Losses of a batch that need to know nothing of those before it."""
-Function: TypeAlias = Annotated[Forgetful | SogCLR, Field(discriminator="kind")]
+Function: TypeAlias = Annotated[
+    Forgetful | Annotated[SogCLR, subcommand("sogclr")], Field(discriminator="kind")
+]
 OF_SCORES = (MarginMSE, CoSENT, Listwise)
 """Losses of scores of each document, which need no other negatives."""
 WITHOUT_NEGATIVES = (*OF_SCORES, SupCon)
