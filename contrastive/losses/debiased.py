@@ -62,10 +62,10 @@ def hard_negative(
     weights = jnp.where(some, partition(beta), 0.0)
     ratio = weighted - weights + log_count - own
     floor = log_count - 1.0 / jnp.asarray(temperature) - own
-    # log((e^ratio - tau N) / (1 - tau)), where that is more than the floor.
+    # log((e^ratio - tau N) / (1 - tau)), where that is more than the floor, or NaN.
     taken = jnp.exp(log_count - jnp.maximum(ratio, -50.0)) * tau_plus
     left = jnp.log1p(-jnp.where(taken < 1, taken, 0.0)) + ratio - jnp.log1p(-tau_plus)
-    negatives = jnp.where((taken < 1) & (left > floor), left, floor)
+    negatives = jnp.where((taken >= 1) | (left <= floor), floor, left)
     return jnp.where(some, jax.nn.softplus(negatives), 0.0)
 
 

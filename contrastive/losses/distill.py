@@ -82,26 +82,23 @@ def distill_m3(
       One loss a query [B], float32.
 
     Raises:
-      ValueError: For shapes that do not fit or a temperature <= 0.
+      ValueError: For shapes that do not fit, no possible negative, or a temperature <= 0.
 
     Source:
       Chen et al., 2024, arXiv:2402.03216; as FlagEmbedding's `m3_kd_loss`.
     """
-    group_size = teacher_scores.shape[1]
+    pairs["group_size"] = teacher_scores.shape[1]
+    valid = pairs.get("valid")
+    pools = pairs.get("document_pools") if valid is None else jnp.where(valid, 0, -1)
     teacher, own = _group_logits(
-        queries,
-        documents,
-        teacher_scores,
-        temperature,
-        teacher_temperature,
-        pairs.get("document_pools"),
+        queries, documents, teacher_scores, temperature, teacher_temperature, pools
     )
+    seen = contrast(queries, documents, **pairs)
     # later[:, g] = log sum_{h>g} exp(s_ih / t)
     later = jax.lax.cumlogsumexp(own, axis=1, reverse=True)[:, 1:]
     later = jnp.pad(later, ((0, 0), (0, 1)), constant_values=-jnp.inf)
-    if pairs.get("in_batch", True):
-        pairs["group_size"] = group_size
-        others = contrast(queries, documents, **pairs).log_negatives(temperature, logit=_of_others)
+    if seen.in_batch:
+        others = seen.log_negatives(temperature, logit=_of_others)
         later = log_add(others[:, None], later)
     terms = jax.nn.softplus(later - jnp.where(teacher > 0, own, 0.0))
     return jnp.sum(jnp.where(teacher > 0, teacher * terms, 0.0), axis=-1)

@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from contrastive.losses.contrast import Temperature
-from contrastive.losses.pairs import own_group
+from contrastive.losses.pairs import check_finite, own_group
 from contrastive.losses.partition import check_temperature
 from contrastive.losses.similarity import normalize, paired_dot
 from contrastive.losses.tiles import Axis, gather
@@ -149,7 +149,7 @@ def _ordered(similarities, scores, temperature, valid, axis_name):
     higher = jnp.append(higher, -jnp.inf)
     first_higher = jnp.searchsorted(scores, scores, side="right")
     terms = jnp.where(valid, logits + higher[first_higher], -jnp.inf)
-    some = jnp.any(terms > -jnp.inf)
+    some = jnp.any(terms != -jnp.inf)
     together = jax.nn.logsumexp(jnp.where(some, terms, 0.0))
     return jnp.broadcast_to(jnp.where(some, jax.nn.softplus(together), 0.0), here)
 
@@ -165,3 +165,5 @@ def _check_pairs(queries, documents, scores):
             f"{queries.shape[0]} queries need as many documents and scores, one each; got "
             f"{documents.shape[0]} and {scores.shape}"
         )
+    check_finite("queries", queries)
+    check_finite("documents", documents)

@@ -103,7 +103,7 @@ def own_group(
       Similarities and a mask [B, G].
 
     Raises:
-      ValueError: For shapes that do not fit.
+      ValueError: For shapes that do not fit, or values that are known not to be finite.
     """
     batch, group_size = scores.shape
     if queries.shape[0] != batch or documents.shape[0] != batch * group_size:
@@ -111,6 +111,8 @@ def own_group(
             f"scores {scores.shape} need {batch} queries and {batch * group_size} documents, got "
             f"{queries.shape[0]} and {documents.shape[0]}"
         )
+    check_finite("queries", queries)
+    check_finite("documents", documents)
     real = jnp.ones(scores.shape, bool)
     if document_pools is not None:
         real = document_pools.reshape(batch, group_size) >= 0
@@ -145,8 +147,8 @@ def _check_embeddings(queries, documents, group_size, positives, in_batch):
             f"in_batch=False with group_size={group_size} leaves no negatives; "
             "raise group_size or use in-batch negatives"
         )
-    for name, array in (("queries", queries), ("documents", documents)):
-        check_finite(name, array)
+    check_finite("queries", queries)
+    check_finite("documents", documents)
 
 
 def check_finite(name: str, array: Float[Array, "n ..."]) -> None:

@@ -150,9 +150,7 @@ def dual_temperature(
     other = jnp.asarray(temperature) * ratio
     odds = seen.log_negatives(temperature) - seen.positive / temperature
     other_odds = seen.log_negatives(other) - seen.positive / other
-    weight = jnp.exp(jax.nn.log_sigmoid(other_odds) - jax.nn.log_sigmoid(odds))
-    weight = jnp.where(odds == -jnp.inf, 0.0, weight)
-    return lax.stop_gradient(weight) * jax.nn.softplus(odds)
+    return jax.nn.sigmoid(lax.stop_gradient(other_odds)) * _unfading(odds)
 
 
 def artanh(
@@ -215,10 +213,7 @@ def model_aware(
     seen = contrast(queries, documents, **pairs)
     aligned = batch_mean(lax.stop_gradient(seen.positive), pairs.get("axis_name"))
     temperature = temperature * (1.0 + alpha * (aligned - alignment))
-    odds = seen.log_negatives(temperature) - seen.positive / temperature
-    some = odds > -jnp.inf
-    weight = lax.stop_gradient(1.0 / jax.nn.sigmoid(jnp.where(some, odds, 0.0)))
-    return jnp.where(some, weight * jax.nn.softplus(odds), 0.0)
+    return _unfading(seen.log_negatives(temperature) - seen.positive / temperature)
 
 
 def batch_mean(values: Float[Array, " B"], axis_name: Axis) -> Float[Array, ""]:
@@ -228,14 +223,24 @@ def batch_mean(values: Float[Array, " B"], axis_name: Axis) -> Float[Array, ""]:
 
 
 def _difference(negatives, positive):
-    """0, with zero gradient, where there is no negative."""
-    some = negatives > -jnp.inf
+    """0, with zero gradient, where there is no negative; NaN stays NaN."""
+    some = negatives != -jnp.inf
     return jnp.where(some, jnp.where(some, negatives, 0.0) - positive, 0.0)
+
+
+def _unfading(odds):
+    """softplus(x) / sigmoid(x) with slope 1; where there is no negative as `_difference`."""
+    some = odds != -jnp.inf
+    odds = jnp.where(some, odds, 0.0)
+    # Below -30 the ratio is 1 to float32's last digit, and further down it would be 0 / 0.
+    held = lax.stop_gradient(jnp.maximum(odds, -30.0))
+    ratio = jax.nn.softplus(held) / jax.nn.sigmoid(held)
+    return jnp.where(some, ratio + (odds - lax.stop_gradient(odds)), 0.0)
 
 
 def _at_least(similarities, scale, rows: About, columns):
     del columns
-    return jnp.where(similarities >= rows.given["least"][:, None], similarities * scale, -jnp.inf)
+    return jnp.where(similarities < rows.given["least"][:, None], -jnp.inf, similarities * scale)
 
 
 def _artanh_logit(similarities, scale, rows, columns):

@@ -94,7 +94,7 @@ def _uniformity(seen: Contrast, direction: Direction, sharpness, pairs):
     log_sums = seen.log_negatives(0.5 / sharpness, direction=direction) - 2.0 * sharpness
     count = batch_mean(seen.count_negatives(direction), axis_name)
     log_sums = gather(log_sums, axis_name)
-    some = log_sums > -jnp.inf
+    some = log_sums != -jnp.inf
     total = jax.nn.logsumexp(jnp.where(some, log_sums, -1e9))
     log_mean = total - jnp.log(log_sums.shape[0] * jnp.maximum(count, 1e-9))
     return jnp.where(count > 0, log_mean, 0.0)

@@ -8,6 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from contrastive.losses.contrast import Temperature
+from contrastive.losses.pairs import check_finite
 from contrastive.losses.partition import log_partition, one, pair_sum, scaled
 from contrastive.losses.tiles import Axis
 
@@ -53,6 +54,7 @@ def sup_con(
     batch = embeddings.shape[0]
     if labels.shape != (batch,):
         raise ValueError(f"labels {labels.shape} for {batch} texts; give one each")
+    check_finite("embeddings", embeddings)
     first = 0 if axis_name is None else lax.axis_index(axis_name) * batch
     about = {"number": first + jnp.arange(batch), "label": jnp.asarray(labels)}
     spread = {"tile": tile, "axis_name": axis_name, "ring": ring}

@@ -105,7 +105,7 @@ def cases(draw):
     return {
         "seed": draw(st.integers(0, 2**16)),
         "kind": draw(st.sampled_from(["kl", "m3"])),
-        "in_batch": draw(st.booleans()),
+        "in_batch": size == 1 or draw(st.booleans()),
         "tile": draw(st.sampled_from([None, 2])),
         "temperature": draw(st.floats(0.02, 1.0)),
         "columns": columns,
