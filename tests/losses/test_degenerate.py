@@ -1,0 +1,175 @@
+"""Batches at the edge of what losses are defined for: each says something, and never NaN."""
+
+import functools
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from cases import CASES, B, D, G
+from reference import World
+
+from contrastive import losses
+
+COLD = 1e-4
+NOT_LOSSES = {"contrast", "cosine", "dot", "log_partition", "normalize", "pair_sum"}
+# All in one pool and without ids; each query in a pool of its own, with its positive; one text.
+SHARED = {
+    "query_pools": np.zeros(B, np.int32),
+    "document_pools": np.zeros(B * G, np.int32),
+    "document_ids": np.zeros(B * G, np.int32),
+}
+MASKS = {
+    "pools": {
+        "query_pools": np.arange(B, dtype=np.int32),
+        "document_pools": np.array([0, -1, 1, -1, 2, -1], np.int32),
+    },
+    "ids": {"document_ids": np.full(B * G, 7, np.int32)},
+}
+
+TOLD_OF_PAIRS = [name for name, case in CASES.items() if "ids" in case.masks] + ["distill_m3"]
+NEED_HARD_NEGATIVES = {"info_nce alone", "margin_mse"}
+# Each of which can be spoilt; "info_nce alone" and its like are the same function again.
+EMBEDDINGS = [
+    (name, place)
+    for name, case in CASES.items()
+    for place in range(len(case.names))
+    if " " not in name
+]
+
+every_loss = pytest.mark.parametrize("name", CASES)
+
+
+@functools.cache
+def program(name):
+    """Losses, and gradients of their sum; one for all batches of a shape."""
+
+    def total(q, d, t, known):
+        values = CASES[name].loss(q, d, t, known)
+        return values.sum(), values
+
+    gradient = jax.value_and_grad(total, (0, 1, 2), has_aux=True)
+    # Most of the time of these tests is compilation; this saves a quarter of it.
+    return jax.jit(gradient, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def arrays(*xs):
+    return [jnp.asarray(x, jnp.float32) for x in xs]
+
+
+def run(name, q, d, t, known):
+    (_, values), gradients = program(name)(*arrays(q, d, t), known)
+    assert all(np.all(np.isfinite(x)) for x in (values, *gradients))
+    return values, gradients
+
+
+def unit(*shape):
+    x = np.random.default_rng(0).normal(size=shape)
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def of(expected, *arguments):
+    return expected(*arguments) if callable(expected) else expected
+
+
+def check(values, expected, t):
+    # float32 rounds a similarity by about 1e-7, and a logit by that over the temperature.
+    np.testing.assert_allclose(values, np.broadcast_to(expected, len(values)), 1e-6, 3e-7 / t)
+
+
+def check_alone(name, q, d, t, known):
+    """A query without negatives: a constant with no gradient, or what its positive gives."""
+    values, gradients = run(name, q, d, t, known)
+    positive = np.einsum("bd,bd->b", q, d[:: len(d) // len(q)])
+    alone = CASES[name].alone
+    check(values, of(alone, positive, t), t)
+    if not callable(alone):
+        assert not any(np.any(gradient) for gradient in gradients)
+
+
+def test_every_loss_is_here():
+    public = {name for name, value in vars(losses).items() if inspect.isfunction(value)}
+    assert {name.split()[0] for name in CASES} == public - NOT_LOSSES
+
+
+@pytest.mark.parametrize(
+    ("name", "mask"), [(name, mask) for name, case in CASES.items() for mask in case.masks]
+)
+def test_nothing_is_left_when_all_negatives_are_masked(name, mask):
+    check_alone(name, unit(B, D), unit(B * G, D), 0.05, SHARED | MASKS[mask])
+
+
+@every_loss
+def test_nothing_is_left_when_no_document_is_valid(name):
+    check_alone(name, unit(1, D), unit(4, D)[1:], 0.5, {"valid": np.zeros(3, bool)})
+
+
+@every_loss
+def test_one_query_and_its_hard_negatives(name):
+    q, d, t = unit(1, D), unit(4, D)[1:], 0.5
+    values, _ = run(name, q, d, t, {"valid": np.ones(3, bool)})
+    check(values, CASES[name].truth(World(q, d, np.array([t]), group_size=3)), t)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in NEED_HARD_NEGATIVES])
+def test_one_query_and_its_positive(name):
+    check_alone(name, unit(1, D), unit(2, D)[1:], 0.5, {"valid": np.ones(1, bool)})
+
+
+@every_loss
+@pytest.mark.parametrize("t", [0.05, COLD])
+@pytest.mark.parametrize("s", [1.0, 0.0])
+def test_all_embeddings_are_the_same_or_zero(name, s, t):
+    # Entries of 1/2 have a length of 1 in float32 too.
+    values, _ = run(name, np.full((B, D), 0.5 * s), np.full((B * G, D), 0.5 * s), t, SHARED)
+    check(values, of(CASES[name].equal, s, t), t)
+
+
+@every_loss
+def test_a_temperature_of_a_ten_thousandth(name):
+    # float32 has these similarities exactly. The first query's positive is ahead of the best
+    # negative by 312 nats, the second's behind by as much, the third's level: float32 has no
+    # exp(312) and no exp(-312), float64 has.
+    own = np.array([[1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 2
+    share = np.array([1 / 2, 15 / 32, 15 / 32, 1 / 2, 1 / 2, 1 / 2])
+    q, d, t = own, share[:, None] * np.repeat(own, G, axis=0), float(np.float32(COLD))
+    world, truth = World(q, d, np.full(B, t), group_size=G), CASES[name].truth
+    values, gradients = run(name, q, d, t, SHARED)
+    check(values, truth(world), t)
+    rng = np.random.default_rng(0)
+    along = {"q": rng.normal(size=(4, *q.shape)), "d": rng.normal(size=(4, *d.shape))}
+    slopes = reference.slopes(truth, world, np.ones(len(values)), along)
+    for side, gradient in zip(along, gradients, strict=False):
+        ours = np.tensordot(along[side], np.float64(gradient), 2)
+        # The softmax turns a logit's absolute error, 3e-3, into a relative one. What is left of a
+        # difference that should be 0 is far below 1e-5.
+        scale = max(np.max(np.abs(slopes[side])), 1e-5)
+        np.testing.assert_allclose(ours, slopes[side], rtol=0, atol=3e-3 * scale)
+
+
+@pytest.mark.parametrize(("name", "place"), EMBEDDINGS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_is_refused_by_name_and_row(name, place, bad):
+    embeddings = [unit(B, D), unit(B, D)]
+    embeddings[place][2, 1] = bad
+    words = f"{CASES[name].names[place]} are not finite: 1 of . rows, row 2 the first"
+    with pytest.raises(ValueError, match=words):
+        CASES[name].loss(*embeddings, 0.05, {"valid": np.ones(B, bool)})
+
+
+@pytest.mark.parametrize(("name", "place"), EMBEDDINGS)
+def test_what_is_not_finite_shows_where_values_are_not_known(name, place):
+    embeddings = [unit(B, D), unit(B * G, D)]
+    embeddings[place][1] = np.nan  # a query, or a hard negative
+    (_, values), _ = program(name)(*arrays(*embeddings, 0.05), SHARED)
+    assert not np.all(np.isfinite(values))
+
+
+@pytest.mark.parametrize("name", [*TOLD_OF_PAIRS, "margin_mse"])
+def test_no_possible_negative_is_refused(name):
+    known = {"in_batch": False, "valid": np.ones(B, bool)}
+    words = "groups have 1" if name == "margin_mse" else "in_batch=False with group_size=1 leaves"
+    with pytest.raises(ValueError, match=words):
+        CASES[name].loss(unit(B, D), unit(B, D), 0.05, known)
