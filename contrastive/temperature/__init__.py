@@ -9,3 +9,8 @@ from contrastive.temperature.policies import Individual as Individual
 from contrastive.temperature.policies import Learned as Learned
 from contrastive.temperature.policies import Policy as Policy
 from contrastive.temperature.slopes import slopes as slopes
+from contrastive.temperature.theory import entropy as entropy
+from contrastive.temperature.theory import entropy_slope as entropy_slope
+from contrastive.temperature.theory import gradient as gradient
+from contrastive.temperature.theory import partition_bias as partition_bias
+from contrastive.temperature.theory import penalty as penalty
