@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
-from contrastive.losses.reduction import Reduction, reduce_tiles
+from contrastive.losses.reduction import Reduction, reduce_tiles, scaled
 from contrastive.losses.tiles import Axis, Keep, Side, Spread, Value
 
 
@@ -133,12 +133,6 @@ def log_add(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "...
     nothing = (a == -jnp.inf) & (b == -jnp.inf)
     safe = jnp.logaddexp(jnp.where(nothing, 0.0, a), jnp.where(nothing, 0.0, b))
     return jnp.where(nothing, -jnp.inf, safe)
-
-
-def scaled(similarities, scale, rows, columns) -> Float[Array, "b n"]:
-    """The usual logit, s_ij / t."""
-    del rows, columns
-    return similarities * scale
 
 
 def one(similarities, scale, rows, columns) -> Float[Array, "b n"]:

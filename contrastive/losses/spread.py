@@ -44,8 +44,9 @@ def align_uniform(
       Wang & Isola, 2020, arXiv:2005.10242.
     """
     seen = contrast(queries, documents, **pairs)
-    # ||x - y||^2 = 2 - 2 x.y, and 0 where rounding says less
-    squared = jnp.maximum(2.0 - 2.0 * seen.positive, 1e-12)
+    # Not 2 - 2 s, which cancels where positives are close. A root has no slope at 0.
+    apart = (queries - seen.first_positives).astype(jnp.float32)
+    squared = jnp.maximum(jnp.sum(apart**2, axis=-1), 1e-12)
     uniformity = _uniformity(seen, "query_to_query", sharpness, pairs)
     uniformity += _uniformity(seen, "document_to_document", sharpness, pairs)
     return squared ** (power / 2) + weight * uniformity / 2

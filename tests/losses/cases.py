@@ -190,7 +190,7 @@ CASES = {
     "align_uniform": of_pairs(
         losses.align_uniform,
         reference.align_uniform,
-        lambda s, t: (2 - 2 * s) - 2 * (2 - 2 * s),
+        lambda s, t: -2 * (2 - 2 * s),
         lambda s, t: 2 - 2 * s,
         timeless=True,
     ),

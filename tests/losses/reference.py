@@ -277,9 +277,8 @@ def align_uniform(w, power=2.0, sharpness=2.0, weight=1.0):
         return math.log(np.mean(terms)) if terms else 0.0
 
     both = (uniformity("query_to_query") + uniformity("document_to_document")) / 2
-    return np.array(
-        [max(2 - 2 * w.positive(i), 1e-12) ** (power / 2) + weight * both for i in range(len(w.q))]
-    )
+    distances = [np.sum((q - d) ** 2) for q, d in zip(w.q, w.d[:: w.group_size], strict=True)]
+    return np.array([max(x, 1e-12) ** (power / 2) + weight * both for x in distances])
 
 
 def spread_out(w, mean_weight=1.0, second_moment_weight=1.0):

@@ -14,7 +14,7 @@ from reference import World
 from contrastive import losses
 
 COLD = 1e-4
-NOT_LOSSES = {"contrast", "cosine", "dot", "log_partition", "normalize", "pair_sum"}
+NOT_LOSSES = {"contrast", "cosine", "dot", "log_partition", "normalize", "pair_sum", "prefix"}
 # All in one pool and without ids; each query in a pool of its own, with its positive; one text.
 SHARED = {
     "query_pools": np.zeros(B, np.int32),
