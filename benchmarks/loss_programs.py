@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-DENSE = ("dense_jax", "dense_pytorch")
-
 
 def embeddings(batch: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Queries and documents of unit length, float32, at a cosine of about 0.7 to each other."""
