@@ -12,11 +12,18 @@ import numpy as np
 
 
 def embeddings(batch: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Queries and documents of unit length, float32, at a cosine of about 0.7 to each other."""
+    """Queries and documents of unit length, float32, as of a trained encoder.
+
+    Topics of eight: a pair's cosine is about 0.82, 0.73 within a topic and 0 outside.
+    """
     rng = np.random.default_rng(seed)
-    queries, noise = (rng.standard_normal((batch, width), dtype=np.float32) for _ in "ab")
-    documents = queries + noise
-    return tuple(x / np.linalg.norm(x, axis=1, keepdims=True) for x in (queries, documents))
+
+    def noise(count=batch):
+        return rng.standard_normal((count, width), dtype=np.float32)
+
+    texts = np.repeat(noise(-(-batch // 8)), 8, axis=0)[:batch] + 0.35 * noise()
+    pairs = (texts + 0.5 * noise() for _ in range(2))
+    return tuple(x / np.linalg.norm(x, axis=1, keepdims=True) for x in pairs)
 
 
 class JaxLoss:
@@ -156,12 +163,12 @@ def truth(queries: np.ndarray, documents: np.ndarray, temperature: float) -> dic
         temperature: Divisor of the similarities.
     """
     similarities = queries @ documents.T
-    logits = similarities / temperature
-    top = logits.max(axis=1, keepdims=True)
-    weights = np.exp(logits - top)
-    total = weights.sum(axis=1, keepdims=True)
-    loss = np.mean(np.log(total[:, 0]) + top[:, 0] - np.diag(logits))
-    slopes = (weights / total - np.eye(len(queries))) / len(queries)  # of the mean, in logits
+    # Odds against the positive: log(1 + their sum) has no digits to lose, however small it is.
+    odds = np.exp((similarities - np.diag(similarities)[:, None]) / temperature)
+    np.fill_diagonal(odds, 0.0)
+    total = odds.sum(axis=1)
+    loss = np.mean(np.log1p(total))
+    slopes = (odds - np.diag(total)) / (1.0 + total)[:, None] / len(queries)  # of the mean
     return {
         "loss": np.asarray(loss),
         "queries": slopes @ documents / temperature,
