@@ -28,11 +28,16 @@ _HOMES = {
 }
 
 
+_ROOMS = ("losses", "temperature")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"contrastive.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'contrastive' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, *_ROOMS})

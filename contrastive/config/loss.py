@@ -12,6 +12,7 @@ from contrastive.config.function import (
     OF_SCORES,
     WITHOUT_NEGATIVES,
     AlignUniform,
+    CoSENT,
     Function,
     InfoNCE,
     SogCLR,
@@ -28,6 +29,8 @@ class Guide(Config):
     it needs the same tokenizer."""
     revision: str | None = None
     """Branch, tag or commit on the Hub."""
+    cache_dir: str | None = None
+    """Where downloads from the Hub are kept; None is the Hub's own cache."""
     margin: float = 0.0
     """How far below the positive's score a negative's must be, at least."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -107,11 +110,19 @@ class Loss(Config):
             raise ValueError(
                 f"distill goes with info_nce, not with {self.function.kind}; leave one out"
             )
+        if self.distill is not None and self.distill.kind == "m3" and self.function != InfoNCE():
+            raise ValueError(
+                "distill.kind is m3, which takes the place of info_nce and knows none of its "
+                "settings; leave them out, or take kl"
+            )
+        if isinstance(self.function, CoSENT) and not self.in_batch:
+            raise ValueError("cosent compares pairs of the whole batch, but in_batch is False")
         _check_rho(self)
         _check_limits(self)
-        if self.shards > 1 and isinstance(self.function, SupCon):
+        if self.shards > 1 and isinstance(self.function, SupCon | CoSENT):
             raise ValueError(
-                f"sup_con takes the whole batch, but loss.shards is {self.shards}; make it 1"
+                f"{self.function.kind} takes the whole batch, but loss.shards is {self.shards}; "
+                "make it 1"
             )
         if self.spread_out is not None and isinstance(self.function, SogCLR):
             raise ValueError("spread_out does not go with sogclr; leave one out")

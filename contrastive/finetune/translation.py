@@ -234,15 +234,24 @@ def _function(given: Arguments) -> Any:
     given_options = given.loss.loss_options
     if unset := [option for option in given_options if "=" not in option]:
         raise ConfigError(f"--loss_options {' '.join(unset)}: give each as NAME=VALUE")
+    if any(option.startswith("kind=") for option in given_options):
+        raise ConfigError("--loss_options kind=...: --loss says which loss")
     split = (option.partition("=") for option in given_options)
     return {"kind": given.loss.loss, **{name: value for name, _, value in split}}
 
 
 def _guide(given: Arguments) -> config.Guide | None:
     if given.loss.guide_model is None:
+        if given.loss.guide_margin:
+            raise ConfigError("--guide_margin has no effect without a guide; give --guide_model")
         return None
     dtype = "bfloat16" if given.encoder.bf16 or given.encoder.fp16 else "float32"
-    return config.Guide(name=given.loss.guide_model, margin=given.loss.guide_margin, dtype=dtype)
+    return config.Guide(
+        name=given.loss.guide_model,
+        cache_dir=given.model.cache_dir,
+        margin=given.loss.guide_margin,
+        dtype=dtype,
+    )
 
 
 def _widths(given: Arguments) -> tuple[int, ...]:

@@ -148,10 +148,15 @@ def open_guide(wanted: config.Guide, trained: Model, chunk_tokens: int | None) -
       FolderError: For a checkpoint that cannot be loaded.
       ConfigError: For another tokenizer, or lengths that it has no positions for.
     """
-    folder = local_folder(wanted.name, revision=wanted.revision)
+    folder = local_folder(wanted.name, revision=wanted.revision, cache_dir=wanted.cache_dir)
     found = load(folder, Compute(jnp.dtype(wanted.dtype)))
     if found.pooling is None:
         raise ConfigError(f"loss.guide: {folder} does not say how it pools; take another guide")
+    if found.is_static != trained.is_static:
+        raise ConfigError(
+            f"loss.guide: of {folder} and the model that is trained one is static and reads texts "
+            "without first and last tokens; take a guide of the same kind"
+        )
     if _reads(found.tokenizer) != _reads(trained.tokenizer):
         raise ConfigError(
             f"loss.guide: {folder} has another tokenizer than the model that is trained, whose "
@@ -175,7 +180,8 @@ _TEXTS = ("query", "document")
 def _reads(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
     """What decides which ids a text becomes."""
     said = json.loads(tokenizer.to_str())
-    return {name: said[name] for name in ("normalizer", "pre_tokenizer", "model", "post_processor")}
+    names = ("added_tokens", "normalizer", "pre_tokenizer", "model", "post_processor")
+    return {name: said[name] for name in names}
 
 
 def _changes(folder: Path, found: Model, model: Model) -> Iterator[str]:

@@ -67,7 +67,8 @@ class Contrast:
         """Which of its positives each query has; the first is always there."""
         if self.document.pool is None:
             return jnp.ones((self.queries.shape[0], self.positives), bool)
-        there = self.document.pool.reshape(-1, self.group_size)[:, : self.positives] >= 0
+        pools = jnp.asarray(self.document.pool).reshape(-1, self.group_size)
+        there = pools[:, : self.positives] >= 0
         return there.at[:, 0].set(True)
 
     @property

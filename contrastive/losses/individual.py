@@ -81,5 +81,5 @@ def sogclr(
 def _average(log_old, log_new, gamma):
     """log of the moving average, whose first value is the new one."""
     old = jnp.where(log_old == -jnp.inf, log_new, log_old)
-    top = jnp.maximum(old, log_new)
-    return top + jnp.log((1.0 - gamma) * jnp.exp(old - top) + gamma * jnp.exp(log_new - top))
+    # log 0 where gamma is 1: the old value then has no part.
+    return jnp.logaddexp(jnp.log1p(-gamma) + old, jnp.log(gamma) + log_new)

@@ -225,13 +225,13 @@ def cross_entropy(
 ) -> Float[Array, " B"]:
     """Softmax cross-entropy of each query's positives, one at a time or together.
 
-    mean_p softplus(log_negatives - logit_p), or softplus(log_negatives - log mean_p exp(logit_p))
+    mean_p softplus(log_negatives - logit_p), or softplus(log_negatives - log sum_p exp(logit_p))
 
     Args:
       log_negatives: Log-sum-exp of the negatives' logits [B].
       positive_logits: Of P positives [B, P].
       valid: Which of them there are [B, P].
-      inside: Whether the mean is inside the logarithm.
+      inside: Whether positives are summed inside the logarithm.
 
     Returns:
       One loss a query [B].

@@ -6,6 +6,7 @@ from typing import Any, TypedDict
 
 import jax.core
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from contrastive.losses.similarity import paired_dot
@@ -163,8 +164,10 @@ def check_finite(name: str, array: Float[Array, "n ..."]) -> None:
     """
     if isinstance(array, jax.core.Tracer):
         return
-    bad = ~jnp.all(jnp.isfinite(array.reshape(array.shape[0], -1)), axis=1)
-    if jnp.any(bad):
+    # By NumPy: inside jit an array that is closed over is known, but not what jnp makes of it.
+    values = np.asarray(array, np.float32)
+    bad = np.any(~np.isfinite(values.reshape(len(values), -1)), axis=1)
+    if bad.any():
         raise ValueError(
             f"{name} are not finite: {int(bad.sum())} of {len(bad)} rows, row {int(bad.argmax())} "
             "the first; look at the encoder that made them"

@@ -110,7 +110,7 @@ def _forward(how, row_floats, column_floats, row_rest, column_rest):
         values = how.value(similarities, _scale(row, column), row.about, column.about)
         return how.reduction.add(state, values, _kept(how, similarities, row, column, real))
 
-    nothing = jnp.zeros(row.vectors.shape[0]) + varying_zero((row, column))
+    nothing = jnp.zeros(row.vectors.shape[0], jnp.float32) + varying_zero((row, column))
     state = tuple(nothing + x for x in how.reduction.start)
     state = fold(add, state, row, column, tile=how.tile, ring=how.ring)
     result = how.reduction.finish(state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
-import jax
+import jax.core
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -212,8 +212,21 @@ def model_aware(
     check_temperature(temperature)
     seen = contrast(queries, documents, **pairs)
     aligned = batch_mean(lax.stop_gradient(seen.positive), pairs.get("axis_name"))
+    _check_factor(alpha, alignment)
     temperature = temperature * (1.0 + alpha * (aligned - alignment))
     return _unfading(seen.log_negatives(temperature) - seen.positive / temperature)
+
+
+def _check_factor(alpha, alignment) -> None:
+    """Refuses what would make the temperature of unit vectors 0 or negative."""
+    if any(isinstance(x, jax.core.Tracer) for x in (alpha, alignment)):
+        return
+    least = min(1.0 + alpha * (cosine - alignment) for cosine in (-1.0, 1.0))
+    if least <= 0:
+        raise ValueError(
+            f"alpha {alpha:g} with alignment {alignment:g} can multiply the temperature by "
+            f"{least:g}; it must stay positive for cosines from -1 to 1: lower alpha"
+        )
 
 
 def batch_mean(values: Float[Array, " B"], axis_name: Axis) -> Float[Array, ""]:

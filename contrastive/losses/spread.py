@@ -31,7 +31,7 @@ def align_uniform(
 
     Args:
       queries: Unit vectors [B, D].
-      documents: Unit vectors, as in `info_nce`; U is over the positives.
+      documents: Unit vectors, as in `info_nce`; U is from positives to other queries' documents.
       power: p.
       sharpness: u.
       weight: w.

@@ -173,3 +173,13 @@ def test_no_possible_negative_is_refused(name):
     words = "groups have 1" if name == "margin_mse" else "in_batch=False with group_size=1 leaves"
     with pytest.raises(ValueError, match=words):
         CASES[name].loss(unit(B, D), unit(B, D), 0.05, known)
+
+
+@every_loss
+def test_documents_may_be_constants_of_a_compiled_function(name):
+    q, d = jnp.asarray(unit(B, D), jnp.float32), jnp.asarray(unit(B * G, D), jnp.float32)
+
+    def total(q):
+        return CASES[name].loss(q, d, jnp.float32(0.1), SHARED).sum()
+
+    np.testing.assert_allclose(jax.jit(total)(q), total(q), rtol=1e-5)
