@@ -68,7 +68,8 @@ def first_batch(*flags, model, data, devices=1, size=B):
         )
         scalars = {"temperature": jnp.float32(experiment.loss.temperature)}
         arguments = (queries, documents, scalars, objective.columns(batch), None)
-        return queries, documents, objective.losses(*arguments), objective.describe(*arguments)
+        losses, _ = objective.losses(*arguments)
+        return queries, documents, losses, objective.describe(*arguments)
 
     *found, described = forward(jax.device_get(parts.init().params["encoder"]), batch)
     return Seen(*map(np.asarray, found), jax.device_get(summarize(described)), batch)
