@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt
 
 from contrastive.config.base import Config
 from contrastive.config.data import Data, Mixture, Part
-from contrastive.config.loss import Loss
+from contrastive.config.loss import Loss, needs_in_batch
 from contrastive.config.model import Checkpoint, Model, Static, Transformer
 from contrastive.config.optimizer import Optimizer
 
@@ -89,6 +89,11 @@ def _check_negatives_are_left(experiment: Experiment) -> None:
     train, loss = experiment.data.train, experiment.loss
     parts = train.parts if isinstance(train, Mixture) else (Part(source=train),)
     for number, part in enumerate(parts):
+        if not part.in_batch and needs_in_batch(loss):
+            raise ValueError(
+                f"data.train.parts[{number}].in_batch is False, but the loss compares texts of "
+                "different queries; use in-batch negatives or another loss"
+            )
         if (part.group_size or experiment.data.group_size) > 1:
             continue
         name = "data" if len(parts) == 1 else f"data.train.parts[{number}]"

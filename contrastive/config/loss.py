@@ -115,8 +115,6 @@ class Loss(Config):
                 "distill.kind is m3, which takes the place of info_nce and knows none of its "
                 "settings; leave them out, or take kl"
             )
-        if isinstance(self.function, CoSENT) and not self.in_batch:
-            raise ValueError("cosent compares pairs of the whole batch, but in_batch is False")
         _check_rho(self)
         _check_limits(self)
         if self.shards > 1 and isinstance(self.function, SupCon | CoSENT):
@@ -166,5 +164,5 @@ def needs_in_batch(loss: Loss) -> bool:
     """Whether a loss compares texts of different queries other than query and document."""
     function = loss.function
     two_sided = isinstance(function, InfoNCE) and function.directions != "forward"
-    of_all = isinstance(function, AlignUniform | SupCon)
+    of_all = isinstance(function, AlignUniform | CoSENT | SupCon)
     return two_sided or of_all or loss.spread_out is not None

@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool
 from tqdm import tqdm
 
 from contrastive.data.cache import cache_directory, replacing
@@ -99,14 +100,12 @@ class Jsonl:
         Raises:
           DataError: Naming the first.
         """
-        without = np.flatnonzero(self._rows["negatives"] == 0)
-        if len(without):
-            raise DataError(
-                f"{self.where(int(without[0]))}: this row has no negatives and sees no other "
-                f"query's documents, so that nothing is learned from it ({len(without)} of "
-                f"{len(self)} rows have none); add at least 1 negative, leave such rows out, or "
-                "use in-batch negatives"
-            )
+        self._refuse_without(
+            self._rows["negatives"] > 0,
+            "this row has no negatives and sees no other query's documents, so that nothing is "
+            "learned from it",
+            "add at least 1 negative, leave such rows out, or use in-batch negatives",
+        )
 
     def check_scores(self) -> None:
         """Refuses rows without a teacher's scores.
@@ -114,13 +113,11 @@ class Jsonl:
         Raises:
           DataError: Naming the first.
         """
-        without = np.flatnonzero(~self._rows["scored"])
-        if len(without):
-            raise DataError(
-                f'{self.where(int(without[0]))}: distillation wants "pos_scores" and "neg_scores" '
-                f"but this row has none ({len(without)} of {len(self)} rows); add them, or train "
-                "without distillation"
-            )
+        self._refuse_without(
+            self._rows["scored"],
+            'the loss wants "pos_scores" and "neg_scores" but this row has none',
+            "add them, or train without distillation and losses of scores",
+        )
 
     def check_labels(self) -> None:
         """Refuses rows without a label.
@@ -128,11 +125,18 @@ class Jsonl:
         Raises:
           DataError: Naming the first.
         """
-        without = np.flatnonzero(~self._rows["labelled"])
+        self._refuse_without(
+            self._rows["labelled"],
+            'the loss wants a "label" but this row has none',
+            "add the class of each, or take another loss",
+        )
+
+    def _refuse_without(self, has: Bool[np.ndarray, " n"], wrong: str, instead: str) -> None:
+        without = np.flatnonzero(~has)
         if len(without):
             raise DataError(
-                f'{self.where(int(without[0]))}: the loss wants a "label" but this row has none '
-                f"({len(without)} of {len(self)} rows); add the class of each, or take another loss"
+                f"{self.where(int(without[0]))}: {wrong} ({len(without)} of {len(self)} rows); "
+                f"{instead}"
             )
 
     @property

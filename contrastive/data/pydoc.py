@@ -124,7 +124,7 @@ class PydocSource:
 
     def check_scores(self) -> None:
         """Refuses distillation: there is no teacher."""
-        raise DataError("distillation wants a teacher's scores and pydoc has none; leave it out")
+        raise DataError("the loss wants scores of documents and pydoc has none; take another")
 
     def check_labels(self) -> None:
         """Refuses losses of classes: there are none."""

@@ -25,6 +25,8 @@ from contrastive.models.family import Compute
 from contrastive.models.scratch import from_scratch
 from contrastive.types import Params
 
+_TEXTS = ("query", "document")
+
 
 @dataclasses.dataclass(frozen=True)
 class Start:
@@ -172,9 +174,6 @@ def open_guide(wanted: config.Guide, trained: Model, chunk_tokens: int | None) -
     ]
     embedder = Embedder(found.module, found.pooling, normalize=True, chunk_tokens=chunk_tokens)
     return Guide(embedder, found.params, _digest(folder), tuple(notices))
-
-
-_TEXTS = ("query", "document")
 
 
 def _reads(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def test_rules_refuse_a_file_by_row(tmp_path):
         line = 2 if policy == "repeat" else 1
         assert str(error.value).startswith(f"{path}:{line}: a group wants {wanted} negatives")
         assert "few_negatives to 'fewer'" in str(error.value)
-    with pytest.raises(DataError, match=r'rows\.jsonl:1: distillation wants "pos_scores"'):
+    with pytest.raises(DataError, match=r'rows\.jsonl:1: the loss wants "pos_scores"'):
         Rules(group_size=1, teacher=True).check(source)
 
 

@@ -107,7 +107,7 @@ def test_what_a_part_does_not_say_is_as_the_data_says(tmp_path):
         )
     shape = shape_of([common, special], 4)
     assert (shape.query_length, shape.document_length, shape.texts_per_row) == (9, 70, 4)
-    with pytest.raises(DataError, match=r"a\.jsonl:1: distillation wants"):
+    with pytest.raises(DataError, match=r"a\.jsonl:1: the loss wants"):
         make_parts(data, open_sources(data.train), **prompts, teacher=True)
 
 

@@ -529,6 +529,8 @@ def test_every_loss_of_a_config_is_a_choice():
         (["--loss", "triplet", "--loss_options", "margin=-1"], "greater than 0"),
         (["--loss", "sup_con", "--guide_model", "gist"], "--guide_model leaves out negatives"),
         (["--temperature_policy", "individual"], "go with sogclr, not with info_nce"),
+        (["--loss_options", "kind=siglip"], "--loss says which loss"),
+        (["--guide_margin", "0.1"], "no effect without a guide; give --guide_model"),
         (
             ["--loss", "sogclr", "--temperature_policy", "learned"],
             "rho is 0, so that a temperature that is not fixed would only rise",

@@ -183,3 +183,15 @@ def test_documents_may_be_constants_of_a_compiled_function(name):
         return CASES[name].loss(q, d, jnp.float32(0.1), SHARED).sum()
 
     np.testing.assert_allclose(jax.jit(total)(q), total(q), rtol=1e-5)
+
+
+def test_without_memory_the_average_is_the_newest_batchs():
+    x = jnp.eye(2)
+    found = losses.sogclr(x, x, jnp.zeros(2), temperature=0.005, gamma=1.0)
+    np.testing.assert_allclose(found.log_average, [-200.0, -200.0])
+    np.testing.assert_allclose(found.losses, [-1.0, -1.0])
+
+
+def test_a_temperature_that_alignment_could_turn_round_is_refused():
+    with pytest.raises(ValueError, match=r"multiply the temperature by -2\.6"):
+        losses.model_aware(jnp.eye(2), jnp.eye(2), temperature=0.1, alpha=2.0, alignment=0.8)

@@ -128,6 +128,24 @@ def test_rows_that_see_no_negatives_at_all_are_refused(tmp_path, changes):
         ({"loss": {"function": {"kind": "sup_con"}, "in_batch": False}}, "different queries"),
         ({"loss": {"function": {"kind": "sogclr"}, "spread_out": {}}}, "does not go with sogclr"),
         ({"loss": {"policy": {"kind": "individual"}}}, "go with sogclr, not with info_nce"),
+        ({"loss": {"function": {"kind": "cosent"}, "shards": 2}}, "takes the whole batch"),
+        (
+            {"loss": {"function": {"kind": "info_nce", "margin": 0.1}, "distill": {"kind": "m3"}}},
+            "knows none of its settings",
+        ),
+        (
+            {
+                "loss": {"function": {"kind": "info_nce", "directions": "symmetric"}},
+                "data": {
+                    "group_size": 2,
+                    "train": {
+                        "kind": "mixture",
+                        "parts": [{"source": {"kind": "pydoc"}, "in_batch": False}],
+                    },
+                },
+            },
+            r"parts\[0\].in_batch is False, but the loss compares",
+        ),
         (
             {"loss": {"function": {"kind": "sogclr"}, "policy": {"kind": "individual"}}},
             "rho is 0",
