@@ -97,9 +97,12 @@ def _check_negatives_are_left(experiment: Experiment) -> None:
         if (part.group_size or experiment.data.group_size) > 1:
             continue
         name = "data" if len(parts) == 1 else f"data.train.parts[{number}]"
-        if not (loss.in_batch and part.in_batch):
+        if not (loss.sees_other_documents and part.in_batch):
+            why = "in_batch is False"
+            if loss.in_batch and part.in_batch:
+                why = f"{loss.function.kind} compares a query's own documents alone"
             raise ValueError(
-                f"in_batch is False and {name}.group_size is 1: no negatives are left; "
+                f"{why} and {name}.group_size is 1: no negatives are left; "
                 "raise the group size or use in-batch negatives"
             )
         if experiment.batch_size == loss.shards:

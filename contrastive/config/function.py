@@ -62,7 +62,7 @@ class DualTemperature(Config):
 
 
 class Artanh(Config):
-    """InfoNCE on artanh(s): set the temperature to 1."""
+    """InfoNCE on artanh(s); has no temperature."""
 
     kind: Annotated[Literal["artanh"], Suppress] = "artanh"
 
@@ -89,7 +89,7 @@ class SogCLR(Config):
 
 
 class SupCon(Config):
-    """Texts of the same "label" are positives, queries and documents alike."""
+    """Texts of the same "label", in whichever file, are positives, queries and documents alike."""
 
     kind: Annotated[Literal["sup_con"], Suppress] = "sup_con"
     inside: bool = False
@@ -131,7 +131,7 @@ class Listwise(Config):
 
     kind: Annotated[Literal["listwise"], Suppress] = "listwise"
     target: Literal["softmax", "share"] = "softmax"
-    """The relevance's softmax (ListNet), or its share of the group's."""
+    """The relevance's softmax (ListNet), or its share of the group's, where none is negative."""
 
 
 class AlignUniform(Config):
@@ -168,5 +168,9 @@ Function: TypeAlias = Annotated[
 ]
 OF_SCORES = (MarginMSE, CoSENT, Listwise)
 """Losses of scores of each document, which need no other negatives."""
+OF_OWN_DOCUMENTS = (MarginMSE, Listwise)
+"""Losses that compare a query's own documents with each other, and with no others."""
+WITHOUT_TEMPERATURE = (Triplet, MarginMSE, AlignUniform, Artanh)
+"""Losses that no temperature has a part in."""
 WITHOUT_NEGATIVES = (*OF_SCORES, SupCon)
 """Losses without anything that could be left out of the negatives."""

@@ -9,8 +9,10 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from contrastive.config.base import Config
 from contrastive.config.function import (
+    OF_OWN_DOCUMENTS,
     OF_SCORES,
     WITHOUT_NEGATIVES,
+    WITHOUT_TEMPERATURE,
     AlignUniform,
     CoSENT,
     Function,
@@ -115,6 +117,11 @@ class Loss(Config):
                 "distill.kind is m3, which takes the place of info_nce and knows none of its "
                 "settings; leave them out, or take kl"
             )
+        if isinstance(self.function, WITHOUT_TEMPERATURE) and not isinstance(self.policy, Fixed):
+            raise ValueError(
+                f"{self.function.kind} has no temperature that could be {self.policy.kind}; leave "
+                "policy out, or take another loss"
+            )
         _check_rho(self)
         _check_limits(self)
         if self.shards > 1 and isinstance(self.function, SupCon | CoSENT):
@@ -135,6 +142,11 @@ class Loss(Config):
     def of_scores(self) -> bool:
         """Whether rows need a score of each document."""
         return self.distill is not None or isinstance(self.function, OF_SCORES)
+
+    @property
+    def sees_other_documents(self) -> bool:
+        """Whether other queries' documents count."""
+        return self.in_batch and not isinstance(self.function, OF_OWN_DOCUMENTS)
 
 
 def _check_rho(loss: Loss) -> None:

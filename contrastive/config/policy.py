@@ -24,6 +24,8 @@ class Learned(Config):
     """Least temperature: 0.01 is a logit scale of 100."""
     maximum: PositiveFloat = 1.0
     """Largest temperature."""
+    learning_rate: PositiveFloat = 1e-3
+    """Highest of the temperature's logarithm, and of SigLIP's bias, with the encoder's schedule."""
 
 
 class Individual(Config):

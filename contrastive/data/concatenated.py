@@ -55,10 +55,10 @@ class Concatenated:
         for source in self.sources:
             source.check_own_negatives()
 
-    def check_scores(self) -> None:
-        """Refuses rows without a teacher's scores."""
+    def check_scores(self, *, negative: bool) -> None:
+        """Refuses rows without a teacher's scores, or with scores that may not be negative."""
         for source in self.sources:
-            source.check_scores()
+            source.check_scores(negative=negative)
 
     def check_labels(self) -> None:
         """Refuses rows without a label."""

@@ -70,8 +70,12 @@ class Source(Protocol):
         """Raises DataError, naming the row, if some example has no negative at all."""
         ...
 
-    def check_scores(self) -> None:
-        """Raises DataError, naming the row, if some example has no teacher's scores."""
+    def check_scores(self, *, negative: bool) -> None:
+        """Raises DataError, naming the row, if some example has no teacher's scores.
+
+        Args:
+          negative: Whether scores may be negative.
+        """
         ...
 
     def check_labels(self) -> None:

@@ -28,6 +28,7 @@ class Rules:
       document_length: Most tokens of a document.
       shuffle_ratio: Share of the long positives whose thirds are put in random order.
       teacher: Whether every document needs a teacher's score.
+      negative_scores: Whether these may be negative.
       labels: Whether every row needs a label.
     """
 
@@ -41,6 +42,7 @@ class Rules:
     document_length: int = 256
     shuffle_ratio: float = 0.0
     teacher: bool = False
+    negative_scores: bool = True
     labels: bool = False
 
     def check(self, source: Source) -> None:
@@ -54,7 +56,7 @@ class Rules:
         if not self.in_batch:
             source.check_own_negatives()
         if self.teacher:
-            source.check_scores()
+            source.check_scores(negative=self.negative_scores)
         if self.labels:
             source.check_labels()
 

@@ -107,8 +107,11 @@ class Jsonl:
             "add at least 1 negative, leave such rows out, or use in-batch negatives",
         )
 
-    def check_scores(self) -> None:
-        """Refuses rows without a teacher's scores.
+    def check_scores(self, *, negative: bool) -> None:
+        """Refuses rows without a teacher's scores, or with negative ones.
+
+        Args:
+          negative: Whether scores may be negative.
 
         Raises:
           DataError: Naming the first.
@@ -118,6 +121,12 @@ class Jsonl:
             'the loss wants "pos_scores" and "neg_scores" but this row has none',
             "add them, or train without distillation and losses of scores",
         )
+        if not negative:
+            self._refuse_without(
+                self._rows["least_score"] >= 0,
+                "a score of this row is negative, and has no share of the row's relevance",
+                "shift them, or take listwise with the target softmax",
+            )
 
     def check_labels(self) -> None:
         """Refuses rows without a label.
@@ -162,6 +171,7 @@ _ROW = np.dtype(
         ("wanted", np.int32),  # the most negatives this row's kind wants
         ("scored", bool),
         ("spread", np.float32),  # of its scores
+        ("least_score", np.float32),
         ("labelled", bool),
         *((name, bool) for name in _FIELDS),
     ]
@@ -198,6 +208,7 @@ def _scan(plain: Path, path: Path):
                     np.iinfo(np.int32).max if wanted is None else wanted,
                     bool(example.scores),
                     max(example.scores) - min(example.scores) if example.scores else 0.0,
+                    min(example.scores, default=0.0),
                     example.label is not None,
                     example.prompt is not None,
                     wanted is not None or example.is_symmetric,

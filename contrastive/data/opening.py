@@ -90,6 +90,7 @@ def make_parts(
     query_prompt: str,
     document_prompt: str,
     teacher: bool,
+    negative_scores: bool = True,
     labels: bool = False,
     in_batch: bool = True,
 ) -> list[Part]:
@@ -101,6 +102,7 @@ def make_parts(
       query_prompt: Of sources that have none of their own.
       document_prompt: Of sources that have none of their own.
       teacher: Whether rows need a teacher's scores.
+      negative_scores: Whether these may be negative.
       labels: Whether rows need a label.
       in_batch: Whether queries of parts that allow it see other queries' documents.
 
@@ -123,6 +125,7 @@ def make_parts(
             document_length=_first(part.document_max_length, data.document_max_length),
             shuffle_ratio=data.shuffle_ratio,
             teacher=teacher,
+            negative_scores=negative_scores,
             labels=labels,
         )
         rules.check(source)

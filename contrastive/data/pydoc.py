@@ -122,8 +122,9 @@ class PydocSource:
         """Refuses training out of batch: the data has pairs only."""
         raise DataError("pydoc has no hard negatives; use in-batch negatives")
 
-    def check_scores(self) -> None:
+    def check_scores(self, *, negative: bool) -> None:
         """Refuses distillation: there is no teacher."""
+        del negative
         raise DataError("the loss wants scores of documents and pydoc has none; take another")
 
     def check_labels(self) -> None:

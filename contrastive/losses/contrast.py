@@ -18,7 +18,6 @@ from contrastive.losses.directions import (
     About,
     Direction,
     Pairing,
-    keep_negatives,
     lower_limit,
     pairing,
 )
@@ -179,7 +178,7 @@ class Contrast:
         columns, about_columns = self._side(of_columns)
         given = {name: jnp.broadcast_to(x, rows.shape[:1]) for name, x in (given or {}).items()}
         about_rows = about_rows._replace(**self.limits, given=given)
-        reduce = functools.partial(reduce, keep=functools.partial(keep_negatives, keep))
+        reduce = functools.partial(reduce, keep=keep)
         if self.in_batch:
             about = {"rows": about_rows, "columns": about_columns}
             return reduce(rows, columns, temperature=temperature, **about, **self.spread)
@@ -202,25 +201,35 @@ class Contrast:
 
 
 def contrast(
-    queries: Float[Array, "B D"], documents: Float[Array, "N D"], **pairs: Unpack[Pairs]
+    queries: Float[Array, "B D"],
+    documents: Float[Array, "N D"],
+    several: bool = False,
+    **pairs: Unpack[Pairs],
 ) -> Contrast:
     """Checks a batch, and works out which of its pairs are negatives.
 
     Args:
       queries: Embeddings [B, D].
       documents: Embeddings [B * group_size, D], query-major, the positives first in each group.
+      several: Whether queries may have more than one positive.
       **pairs: What is known of the texts, see `Pairs`.
 
     Returns:
       The batch as losses see it.
 
     Raises:
-      ValueError: For shapes that do not fit, or no possible negative.
+      ValueError: For shapes that do not fit, no possible negative, or positives that the loss
+        would not use.
     """
     if unknown := pairs.keys() - _UNLESS_GIVEN.keys():
         raise TypeError(f"losses do not know {', '.join(sorted(unknown))}; see Pairs")
     known: dict[str, Any] = _UNLESS_GIVEN | pairs
     check_pairs(queries, documents, known)
+    if known["positives"] > 1 and not several:
+        raise ValueError(
+            f"positives is {known['positives']}, but this loss takes 1 a query; use info_nce or "
+            "siglip, or give each positive a row of its own with equal query_ids"
+        )
     if known["valid"] is not None:
         known["query_pools"] = jnp.zeros(queries.shape[0], jnp.int32)
         known["document_pools"] = jnp.where(known["valid"], 0, -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from contrastive.losses import masks
 from contrastive.losses.similarity import dot
-from contrastive.losses.tiles import Side, Tile
+from contrastive.losses.tiles import Keep, Side, Tile
 
 Direction: TypeAlias = Literal[
     "query_to_document", "document_to_query", "query_to_query", "document_to_document"
@@ -79,14 +80,24 @@ def keep_negatives(
 
 
 def _below_limits(similarities: Tile, rows: About, columns: About) -> Bool[Array, "b n"]:
+    """Below by more than rounding: a copy of the positive is a tie, and no negative."""
     keep = jnp.ones(similarities.shape, bool)
     if rows.similarity_limit is not None:
-        keep &= similarities <= rows.similarity_limit[:, None]
+        keep &= similarities < _surely(rows.similarity_limit)
     if rows.guide_limit is not None:
         assert rows.guide is not None
         assert columns.guide is not None
-        keep &= dot(rows.guide, columns.guide) <= rows.guide_limit[:, None]
+        keep &= dot(rows.guide, columns.guide) < _surely(rows.guide_limit)
     return keep
+
+
+def _surely(limit: Float[Array, " b"]) -> Float[Array, "b 1"]:
+    finite = jnp.where(jnp.isfinite(limit), limit, 0.0)
+    return (limit - _ROUNDING * jnp.maximum(jnp.abs(finite), 1.0))[:, None]
+
+
+# Of a similarity of unit vectors in float32, which depends on the shape of the product.
+_ROUNDING = 2e-6
 
 
 def pairing(similarities: Tile, row: Side, column: Side, real: Bool[Array, " n"]) -> Pairing:
@@ -118,9 +129,14 @@ def _document_to_document(rows: About, columns: About):
 
 
 Among: TypeAlias = Callable[[About, About], Bool[Array, "b n"]]
-DIRECTIONS: dict[str, tuple[str, str, Among]] = {
-    "query_to_document": ("query", "document", _query_to_document),
-    "document_to_query": ("document", "query", _document_to_query),
-    "query_to_query": ("query", "query", _query_to_query),
-    "document_to_document": ("document", "document", _document_to_document),
+# Made once: what is not traced must be equal from call to call, or each is compiled anew.
+DIRECTIONS: dict[str, tuple[str, str, Keep]] = {
+    "query_to_document": ("query", "document", partial(keep_negatives, _query_to_document)),
+    "document_to_query": ("document", "query", partial(keep_negatives, _document_to_query)),
+    "query_to_query": ("query", "query", partial(keep_negatives, _query_to_query)),
+    "document_to_document": (
+        "document",
+        "document",
+        partial(keep_negatives, _document_to_document),
+    ),
 }

@@ -107,7 +107,7 @@ def distill_m3(
 def _group_logits(queries, documents, teacher_scores, temperature, teacher_temperature, pools):
     """The teacher's probabilities and the student's logits over each query's own group."""
     check_temperature(temperature)
-    check_temperature(teacher_temperature)
+    check_temperature(teacher_temperature, "teacher_temperature")
     similarities, real = own_group(queries, documents, teacher_scores, pools)
     logits = similarities / jnp.reshape(temperature, (-1, 1))
     teacher = jnp.asarray(teacher_scores, jnp.float32) / teacher_temperature

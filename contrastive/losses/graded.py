@@ -126,6 +126,8 @@ def listwise(
     relevance = jnp.asarray(relevance, jnp.float32)
     if target == "softmax":
         wanted = jax.nn.softmax(jnp.where(real, relevance, -jnp.inf), axis=-1)
+    elif target != "share":
+        raise ValueError(f"target is {target!r}; it is 'softmax' or 'share'")
     else:
         relevance = jnp.where(real, relevance, 0.0)
         total = relevance.sum(axis=-1, keepdims=True)

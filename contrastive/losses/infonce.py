@@ -69,7 +69,8 @@ def info_nce(
         softmax each, and a softmax is over all directions of an inner one: `FORWARD`, `SYMMETRIC`,
         `TWO_VIEWS`, `ALL_IN_ONE`, or others.
       margin: Taken off the positive's similarity.
-      hardness: a in exp(a s_ij), which multiplies a negative in the softmax, without gradient.
+      hardness: a in exp(a s_ij), which multiplies a negative in the softmax, without gradient. Of
+        queries against documents alone.
       harder: Which negatives: all, other queries' documents, or the query's own hard negatives.
       label_smoothing: Share of the target that is spread over all kept documents.
       inside: Of several positives: whether their sum is one term, as in SupCon's L_in; else each is
@@ -88,7 +89,7 @@ def info_nce(
       arXiv:2509.20354; margin: Wang et al., 2018, arXiv:1801.09414.
     """
     check_temperature(temperature)
-    seen = contrast(queries, documents, **pairs)
+    seen = contrast(queries, documents, several=True, **pairs)
     losses = [
         _one_softmax(
             seen,

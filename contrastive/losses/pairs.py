@@ -14,7 +14,7 @@ from contrastive.losses.tiles import Axis
 
 
 class Pairs(TypedDict, total=False):
-    """What losses may be told of a batch's texts; every loss takes these keywords.
+    """What losses may be told of a batch's texts; losses of batches take these keywords.
 
     Attributes:
       group_size: Documents a query, G: its positives, then its hard negatives. 1 unless given.

@@ -30,7 +30,8 @@ def log_partition(
 
     Exact: with the largest logit subtracted, over tiles that are never all held, in float32.
     Differentiable in queries, keys, temperature, and what `logit` uses of `rows` and `columns`. A
-    query that keeps no key gets -inf, with zero gradient.
+    query that keeps no key gets -inf, with zero gradient. The slope of `logit` must be finite for
+    pairs that are not kept too: theirs is multiplied by zero.
 
     >>> import jax.numpy as jnp
     >>> log_partition(jnp.eye(2), jnp.eye(2), temperature=0.5)  # log(exp(2) + 1)
@@ -110,11 +111,12 @@ def pair_sum(
     return reduce_tiles(SUM, value, keep or keep_all, *sides, spread)
 
 
-def check_temperature(temperature: float | Float[Array, "..."]) -> None:
+def check_temperature(temperature: float | Float[Array, "..."], name: str = "temperature") -> None:
     """Refuses a temperature that is known, here and now, not to be positive.
 
     Args:
       temperature: A number or an array; a traced array passes, since its value is not known yet.
+      name: What it is called.
 
     Raises:
       ValueError: If any value is zero, negative or not finite.
@@ -123,8 +125,8 @@ def check_temperature(temperature: float | Float[Array, "..."]) -> None:
         return
     if not np.all((values := np.asarray(temperature)) > 0) or not np.all(np.isfinite(values)):
         raise ValueError(
-            f"temperature is {temperature}; it divides the similarities and must be positive "
-            "and finite (0.02 is the usual choice for normalised embeddings)"
+            f"{name} is {temperature}; it divides and must be positive and finite"
+            + (" (0.02 is usual for normalised embeddings)" if name == "temperature" else "")
         )
 
 

@@ -85,7 +85,7 @@ def reduce_tiles(
         _divided(jax.tree.map(lambda x: vary(x, zero), side)) for side in (queries, keys)
     )
     how = _How(reduction, value, keep, tile_size(spread.tile), ring)
-    return _reduce(how, row_floats, column_floats, row_rest, column_rest)
+    return _compiled(how, row_floats, column_floats, row_rest, column_rest)
 
 
 class _How(NamedTuple):
@@ -148,6 +148,8 @@ def _backward(how, residuals, cotangent):
 
 
 _reduce.defvjp(_forward, _backward)
+# Called outside of jit it would compile its loops anew each time.
+_compiled = jax.jit(_reduce, static_argnums=0, inline=True)
 
 
 def _backward_block(how, d_row, d_column, row, column):

@@ -72,7 +72,7 @@ def decoupled_weighted(
     Source:
       Yeh et al., 2021, arXiv:2110.06848.
     """
-    check_temperature(sigma)
+    check_temperature(sigma, "sigma")
     seen = contrast(queries, documents, **pairs)
     axis_name = pairs.get("axis_name")
     top = lax.stop_gradient(seen.positive.max())
@@ -145,7 +145,7 @@ def dual_temperature(
       Zhang et al., 2022, arXiv:2203.17248.
     """
     check_temperature(temperature)
-    check_temperature(ratio)
+    check_temperature(ratio, "ratio")
     seen = contrast(queries, documents, **pairs)
     other = jnp.asarray(temperature) * ratio
     odds = seen.log_negatives(temperature) - seen.positive / temperature

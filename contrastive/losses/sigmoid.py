@@ -43,7 +43,7 @@ def siglip(
       Zhai et al., 2023, arXiv:2303.15343.
     """
     check_temperature(temperature)
-    seen = contrast(queries, documents, **pairs)
+    seen = contrast(queries, documents, several=True, **pairs)
     negatives = seen.sum_negatives(_no, temperature, given={"bias": bias})
     logits = seen.own_similarities / jnp.asarray(temperature)[..., None] + bias
     yes = jnp.where(seen.own_valid, jax.nn.softplus(-logits), 0.0).sum(axis=1)

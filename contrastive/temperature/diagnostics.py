@@ -59,7 +59,8 @@ def diagnose(
 
     Args:
       queries: Embeddings [B, D].
-      documents: Embeddings [B * group_size, D], query-major, the positive first in each group.
+      documents: Embeddings [B * group_size, D], query-major, the positives first in each group; of
+        several the first is looked at.
       temperature: Positive scalar, or one a query [B].
       **pairs: As in `info_nce`.
 
@@ -71,7 +72,7 @@ def diagnose(
       arXiv:2012.09740 (penalty distribution).
     """
     queries, documents = lax.stop_gradient((queries, documents))
-    seen = contrast(queries, documents, **pairs)
+    seen = contrast(queries, documents, several=True, **pairs)
     inverse = 1.0 / jnp.asarray(temperature, jnp.float32)
     start = _Fold(*[jnp.float32(0)] * 8)._replace(top=jnp.float32(-jnp.inf))
     folded = seen.fold_negatives(_add, start, temperature)

@@ -94,8 +94,10 @@ def assemble(experiment: config.Experiment, mesh: Mesh | None = None) -> Parts:
         query_prompt=model.query_prompt,
         document_prompt=model.document_prompt,
         teacher=experiment.loss.of_scores,
+        negative_scores=not _are_shares(experiment.loss.function),
         labels=isinstance(experiment.loss.function, config.SupCon),
-        in_batch=experiment.loss.in_batch and experiment.loss.shards < experiment.batch_size,
+        in_batch=experiment.loss.sees_other_documents
+        and experiment.loss.shards < experiment.batch_size,
     )
     tokenizer = Tokenizer(model.tokenizer, special_tokens=not model.is_static, names=model.names)
     assert model.pooling is not None
@@ -140,6 +142,10 @@ def assemble(experiment: config.Experiment, mesh: Mesh | None = None) -> Parts:
     )
 
 
+def _are_shares(function: config.Function) -> bool:
+    return isinstance(function, config.Listwise) and function.target == "share"
+
+
 def _about_teacher(loss: config.Loss, source: Source) -> Iterator[str]:
     """Whether the teacher's softmax says more than its best document, and less than nothing."""
     if loss.distill is None:
@@ -178,7 +184,9 @@ def _training(
     examples: int,
     guide: Guide | None,
 ) -> tuple[Callable[[], TrainState], TrainState, Step]:
-    optimizer = make_optimizer(experiment.optimizer, experiment.steps)
+    policy = experiment.loss.policy
+    scalars_rate = policy.learning_rate if isinstance(policy, config.Learned) else None
+    optimizer = make_optimizer(experiment.optimizer, experiment.steps, scalars_rate)
 
     def init(encoder: Params):
         return init_state(encoder, objective, optimizer, experiment.seed, examples)

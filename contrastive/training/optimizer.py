@@ -41,15 +41,19 @@ def make_schedule(config: Optimizer, steps: int) -> optax.Schedule:
     return optax.join_schedules([ramp, after], [config.warmup_steps])
 
 
-def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformation:
+def make_optimizer(
+    config: Optimizer, steps: int, scalars_rate: float | None = None
+) -> optax.GradientTransformation:
     """The optax chain of both parts of the one parameter tree.
 
     Clipping and decay are the encoder's alone: the temperature's gradient grows as 1/t^2, and must
-    neither shrink the encoder's nor be decayed towards nothing in particular.
+    neither shrink the encoder's nor be decayed towards nothing in particular. It has
+    a learning rate of its own: at an encoder's 1e-5 it would not move by a percent.
 
     Args:
       config: The optimizer's settings.
       steps: Steps of the run.
+      scalars_rate: Highest learning rate of temperature and bias; None is the encoder's.
 
     Returns:
       A transformation of `{"encoder": ..., "temperature": ..., "bias": ...}`, the last optional.
@@ -62,7 +66,9 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
     adamw = optax.adamw(
         schedule, b1=b1, b2=b2, eps=eps, weight_decay=config.weight_decay, mask=_decays
     )
-    adam = optax.adam(schedule, b1=b1, b2=b2, eps=eps)
+    rate = config.learning_rate if scalars_rate is None else scalars_rate
+    of_scalars = make_schedule(config.model_copy(update={"learning_rate": rate}), steps)
+    adam = optax.adam(of_scalars, b1=b1, b2=b2, eps=eps)
     branches = {"encoder": optax.chain(clip, adamw), "temperature": adam, "bias": adam}
     parts = optax.partition({**branches, _FROZEN: optax.set_to_zero()}, _parts)
     return stacked(parts, functools.partial(group_of, frozen=config.frozen))

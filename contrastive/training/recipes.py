@@ -128,7 +128,7 @@ def _function(wanted: config.Forgetful) -> Loss:
         case config.DualTemperature():
             return _of_temperature(losses.dual_temperature, wanted)
         case config.Artanh():
-            return _of_temperature(losses.artanh)
+            return _of_pairs(losses.artanh, wanted)
         case config.ModelAware():
             return _of_temperature(losses.model_aware, wanted)
         case config.SupCon():

@@ -127,7 +127,8 @@ def make_train_step(
         norm = optax.tree.norm(grads["encoder"])
         finite = jnp.isfinite(loss) & _is_finite(grads) & _is_finite(params)
         renewed = objective.renewed(rows, averages, slopes)
-        memory = {n: x.at[batch.numbers].set(renewed[n]) for n, x in state.memory.items()}
+        numbers = jnp.asarray(batch.numbers)
+        memory = {n: _remember(x, numbers, renewed[n]) for n, x in state.memory.items()}
         new = TrainState(state.step + 1, state.seed, params, opt_state, memory)
         new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
         describe = functools.partial(_describe, objective, mesh)
@@ -145,6 +146,18 @@ def make_train_step(
         return new, metrics
 
     return train_step
+
+
+def _remember(
+    memory: Float[Array, "E ..."], numbers: Int[Array, " B"], new: Float[Array, "B ..."]
+) -> Float[Array, "E ..."]:
+    """Memory with new rows; of an example that is in a batch twice, as in a mixture, the last."""
+    order = jnp.argsort(numbers, stable=True)
+    ordered = numbers[order]
+    last = jnp.append(ordered[1:] != ordered[:-1], True)
+    # A scatter to one place twice would take either.
+    places = jnp.where(last, ordered, len(memory))
+    return memory.at[places].set(new[order], mode="drop")
 
 
 def _is_finite(tree: PyTree) -> Bool[Array, ""]:

@@ -171,8 +171,18 @@ def test_teachers_scores_prompt_and_type_are_read_and_null_is_as_if_missing(tmp_
         Example("q", ("a",), (), (3.0,)),
     ]
     with pytest.raises(DataError, match=r"rows.jsonl:2: .*\(2 of 4 rows\)"):
-        source.check_scores()
+        source.check_scores(negative=True)
     assert source.score_spread == pytest.approx(3.5 / 4)
+
+
+def test_shares_of_relevance_are_not_negative(tmp_path):
+    def row(score):
+        return {"query": "q", "pos": ["a"], "neg": ["b"], "pos_scores": [1], "neg_scores": [score]}
+
+    source = Jsonl(written(tmp_path / "rows.jsonl", row(0), row(0.5), row(-0.25)))
+    source.check_scores(negative=True)
+    with pytest.raises(DataError, match=r"rows.jsonl:3: a score of this row is negative.*1 of 3"):
+        source.check_scores(negative=False)
 
 
 def test_a_kind_of_row_that_wants_fewer_negatives_is_not_refused_for_having_them(tmp_path):

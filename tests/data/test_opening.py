@@ -44,7 +44,7 @@ def test_several_files_are_checked_together(tmp_path):
     assert source.most_positives == 1
     assert source.score_spread == pytest.approx(3.0 * 2 / 5)
     with pytest.raises(DataError, match=r"second\.jsonl:1: .* this row has none \(3 of 3 rows"):
-        source.check_scores()
+        source.check_scores(negative=True)
     with pytest.raises(DataError, match=r"first\.jsonl:1: a group wants 2 negatives"):
         source.check_negatives(2)
     one, other = (open_source(config.Jsonl(path=path)) for path in (first, second))

@@ -195,3 +195,39 @@ def test_without_memory_the_average_is_the_newest_batchs():
 def test_a_temperature_that_alignment_could_turn_round_is_refused():
     with pytest.raises(ValueError, match=r"multiply the temperature by -2\.6"):
         losses.model_aware(jnp.eye(2), jnp.eye(2), temperature=0.1, alpha=2.0, alignment=0.8)
+
+
+@pytest.mark.parametrize("rule", ["above_positive", "relative_to_positive", "guide"])
+def test_copies_of_the_positive_are_no_negatives_whatever_the_shape_of_a_tile(rule):
+    rng = np.random.default_rng(5)
+    q, d = rng.normal(size=(2, 384))
+    queries = np.stack([q, *rng.normal(size=(511, 384))]).astype(np.float32)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    documents = np.broadcast_to(d / np.linalg.norm(d), (512, 384)).astype(np.float32)
+    known = {"above_positive": 0.0} if rule == "above_positive" else {"relative_to_positive": 1.0}
+    if rule == "guide":
+        known = {"guide_queries": queries, "guide_documents": documents}
+    for tile in (None, 7):
+        found = losses.info_nce(queries, documents, temperature=0.01, tile=tile, **known)
+        np.testing.assert_array_equal(found, 0.0)
+
+
+WITHOUT_TEMPERATURE = ("triplet", "align_uniform", "spread_out")
+
+
+@pytest.mark.parametrize(
+    "name", ["decoupled", "hard_negative", "model_aware", "dual_temperature", *WITHOUT_TEMPERATURE]
+)
+def test_positives_that_a_loss_would_not_use_are_refused(name):
+    q, d = np.eye(2, 4), np.eye(4)
+    temperature = {} if name in WITHOUT_TEMPERATURE else {"temperature": 1.0}
+    with pytest.raises(ValueError, match="positives is 2, but this loss takes 1"):
+        getattr(losses, name)(q, d, group_size=2, positives=2, **temperature)
+
+
+def test_words_name_what_is_wrong():
+    q = jnp.eye(2)
+    with pytest.raises(ValueError, match=r"^sigma is -1.0; it divides and must be positive"):
+        losses.decoupled_weighted(q, q, temperature=1.0, sigma=-1.0)
+    with pytest.raises(ValueError, match="target is 'shares'; it is 'softmax' or 'share'"):
+        losses.listwise(q, q, np.ones((2, 1)), temperature=1.0, target="shares")

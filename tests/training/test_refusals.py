@@ -127,6 +127,11 @@ def test_rows_that_see_no_negatives_at_all_are_refused(tmp_path, changes):
         ({"loss": {"function": {"kind": "sup_con"}, "shards": 2}}, "takes the whole batch"),
         ({"loss": {"function": {"kind": "sup_con"}, "in_batch": False}}, "different queries"),
         ({"loss": {"function": {"kind": "sogclr"}, "spread_out": {}}}, "does not go with sogclr"),
+        ({"loss": {"function": {"kind": "margin_mse"}}}, "own documents alone and data.group_size"),
+        (
+            {"loss": {"function": {"kind": "triplet"}, "policy": {"kind": "learned"}}},
+            "triplet has no temperature that could be learned",
+        ),
         ({"loss": {"policy": {"kind": "individual"}}}, "go with sogclr, not with info_nce"),
         ({"loss": {"function": {"kind": "cosent"}, "shards": 2}}, "takes the whole batch"),
         (

@@ -64,6 +64,22 @@ def visited(temperature, log_average, queries, documents):
 
 
 @pytest.mark.parametrize("devices", [1, 4])
+def test_of_an_example_twice_in_a_batch_the_last_is_remembered(devices):
+    given = batch(devices)
+    numbers = np.array([2, 0, 2, 5, 0, 1, 2, 4][:B], np.int32)
+    loss = config.Loss(function=config.SogCLR(gamma=1.0), temperature=T, mask_false_negatives=False)
+    twice = dataclasses.replace(given, numbers=numbers)
+    state, _ = steps(Objective(Fixed(T), G, loss), [twice], devices)
+    once, _ = steps(Objective(Fixed(T), G, loss), [given], devices)
+    last = {number: place for place, number in enumerate(numbers.tolist())}
+    for number in range(EXAMPLES):
+        wanted = -np.inf
+        if number in last:
+            wanted = once.memory["log_average"][given.numbers[last[number]], 0]
+        np.testing.assert_allclose(state.memory["log_average"][number, 0], wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("devices", [1, 4])
 def test_averages_and_temperatures_are_those_of_loops_and_belong_to_their_queries(devices):
     given = batch(devices)
     flipped = dataclasses.replace(given, numbers=np.arange(3, B + 3, dtype=np.int32))

@@ -182,6 +182,17 @@ def test_the_temperature_is_neither_clipped_nor_clips():
     assert wild[temperature] == pytest.approx(1e5)  # (1 - b1) * gradient, whole
 
 
+def test_the_temperature_has_a_learning_rate_of_its_own():
+    settings = config.Optimizer(learning_rate=1e-5, weight_decay=0.0, warmup_steps=1)
+    optimizer = make_optimizer(settings, steps=10, scalars_rate=0.2)
+    params = {"encoder": {"kernel": jnp.ones((2, 2))}, "temperature": {"log_scale": jnp.ones(())}}
+    grads = jax.tree.map(jnp.ones_like, params)
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    # The first step of Adam is the learning rate, of which a warm-up of one step takes half.
+    np.testing.assert_allclose(updates["temperature"]["log_scale"], -0.1, rtol=1e-4)
+    np.testing.assert_allclose(updates["encoder"]["kernel"], -0.5e-5, rtol=1e-4)
+
+
 def test_stacked_parameters_take_the_steps_they_take_alone():
     # Against plain AdamW, which knows no stacks; shapes that coincide but are treated differently.
     settings = config.Optimizer(weight_decay=0.3, max_grad_norm=0.5, learning_rate=0.1)
