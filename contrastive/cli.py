@@ -42,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rest = given[1:]
             rest.remove(files[0])
             _train(files[0], rest)
+        elif given[:1] == ["sweep"] and files:
+            rest = given[1:]
+            rest.remove(files[0])
+            _sweep(files[0], rest)
         elif given[:1] == ["finetune"]:
             with _stoppable():
                 from contrastive.finetune.command import finetune as command
@@ -50,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             commands: dict[str, Callable[..., None]] = {
                 "train": train,
+                "sweep": sweep,
                 "finetune": finetune,
                 "evaluate": evaluate,
                 "encode": encode,
@@ -76,12 +81,92 @@ def train(file: tyro.conf.Positional[Path], /, *, workdir: Path, setting: str = 
     _train(str(file), ["--workdir", str(workdir), "--setting", setting])
 
 
-def _train(file: str, arguments: list[str]) -> None:
+def sweep(
+    file: tyro.conf.Positional[Path],
+    /,
+    *,
+    workdir: Path,
+    seeds: pydantic.PositiveInt = 1,
+    setting: str = "default",
+) -> None:
+    """Train an experiment at many settings: contrastive sweep FILE.py --workdir DIR ...
+
+    A flag with several numbers is swept, every combination of several flags:
+    --loss.temperature 0.01 0.02 0.05 0.1 --optimizer.learning_rate 1e-3 3e-3 --seeds 3. All other
+    flags are those of `contrastive train`. Runs that differ in numbers of the loss and the
+    optimizer are one program that shares batches; values of other fields are programs one after
+    the other. The same command again goes on where the sweep stopped.
+
+    Args:
+      file: A Python file that defines an Experiment called `default`, and perhaps others.
+      workdir: Folder of the sweep: sweep.json and sweep.parquet, a row a run, and score.png.
+      seeds: Runs of each setting, with other first parameters and dropout.
+      setting: Which Experiment of the file.
+    """
+    _sweep(
+        str(file),
+        ["--workdir", str(workdir), "--seeds", str(seeds), "--setting", setting],
+    )
+
+
+def _sweep(file: str, arguments: list[str]) -> None:
+    from contrastive.lab.grid import Grid, take_axes
+
     settings = load_experiments(Path(file))
-    # The setting decides the defaults of all other flags, so it is looked for first.
+    chosen = _chosen(file, settings, arguments)
+    axes, rest = take_axes(arguments, settings[chosen])
+
+    def command(
+        workdir: Path,
+        seeds: pydantic.PositiveInt = 1,
+        setting: str = chosen,
+        experiment: Annotated[Experiment, tyro.conf.arg(name="")] = settings[chosen],
+    ) -> tuple[Path, int, Experiment]:
+        """Train an experiment at many settings: a flag with several numbers is swept.
+
+        Args:
+          workdir: Folder of the sweep: sweep.json and sweep.parquet, a row a run, and score.png.
+          seeds: Runs of each setting, with other first parameters and dropout.
+          setting: Experiment of the file that the flags below change.
+          experiment: What all runs share.
+        """
+        del setting
+        return workdir, seeds, experiment
+
+    workdir, seeds, base = tyro.cli(
+        command,
+        prog=f"contrastive sweep {file}",
+        args=rest,
+        config=(tyro.conf.CascadeSubcommandArgs,),
+    )
+    grid = Grid(base, axes, seeds)
+    with _stoppable():
+        from contrastive.lab.plots import draw
+        from contrastive.lab.sweep import sweep
+        from contrastive.lab.table import shown
+
+        table = sweep(grid, workdir)
+        if table is None:
+            print(f"Stopped and saved in {workdir}. The same command goes on from there.")
+            return
+        draw(table, workdir)
+        runs, seconds = len(table["rows"]), table["session_seconds"]
+        print(f"\n{table['name']}: {runs} runs, {seconds:.0f} s in this session\n")
+        print(shown(table, ["nDCG@10", "MRR@10", "Recall@10"]))
+        print(f"\ntable: {workdir / 'sweep.json'}   picture: {workdir / 'score.png'}")
+
+
+def _chosen(file: str, settings: dict[str, Experiment], arguments: list[str]) -> str:
+    """The setting decides the defaults of all other flags, so it is looked for first."""
     chosen = tyro.cli(_Setting, args=arguments, return_unknown_args=True, add_help=False)[0].setting
     if chosen not in settings:
         raise ConfigError(f"{file} has no setting {chosen!r}; it has {', '.join(settings)}")
+    return chosen
+
+
+def _train(file: str, arguments: list[str]) -> None:
+    settings = load_experiments(Path(file))
+    chosen = _chosen(file, settings, arguments)
 
     def command(
         workdir: Path,

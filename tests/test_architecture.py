@@ -16,6 +16,7 @@ FLOORS = {
     "evaluation": 5,
     "training": 6,
     "finetune": 7,
+    "lab": 7,
     "cli": 8,
     "__main__": 9,
     "__init__": 9,

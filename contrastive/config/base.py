@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pydantic
@@ -23,6 +24,32 @@ class Config(pydantic.BaseModel):
                 raise ValueError(f"{type(self).__name__} has no field {head!r}: {sorted(fields)}")
             fields[head] = fields[head].replace(**{rest: value}) if rest else value
         return type(self)(**fields)
+
+    def unchecked(self, values: Mapping[str, Any]):
+        """As `replace`, of fields that are there, without validation: for traced values."""
+        copy = self
+        for name, value in values.items():
+            head, _, rest = name.partition(".")
+            inner = getattr(copy, head).unchecked({rest: value}) if rest else value
+            copy = copy.model_copy(update={head: inner})
+        return copy
+
+    def at(self, name: str) -> Any:
+        """The value of a field, `loss.temperature` for one further in.
+
+        Raises:
+          ValueError: If there is no such field.
+        """
+        head, _, rest = name.partition(".")
+        if head not in type(self).model_fields:
+            fields = sorted(type(self).model_fields)
+            raise ValueError(f"{type(self).__name__} has no field {head!r}: {fields}")
+        value = getattr(self, head)
+        if not rest:
+            return value
+        if not isinstance(value, Config):
+            raise ValueError(f"{head} is {value!r}, which has no field {rest!r}")
+        return value.at(rest)
 
 
 def differences(a: Config, b: Config) -> list[str]:

@@ -20,7 +20,9 @@ class Experiment(Config):
     name: str
     """What the run is called in logs."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Decides initial parameters, shuffles, groups and dropout."""
+    """Decides shuffles, groups and, unless init_seed does, first parameters and dropout."""
+    init_seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    """Decides first parameters and dropout; None is seed. Runs of a sweep differ in it alone."""
     steps: PositiveInt = 1000
     """Optimizer steps."""
     batch_size: PositiveInt = 256
@@ -55,6 +57,11 @@ class Experiment(Config):
     """Devices that share one copy of the parameters; divides their number."""
     writers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Where metrics go besides metrics.jsonl."""
+
+    @property
+    def first_seed(self) -> int:
+        """Of first parameters and dropout."""
+        return self.seed if self.init_seed is None else self.init_seed
 
     @pydantic.model_validator(mode="after")
     def _goes_together(self):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Unpack
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -63,7 +64,7 @@ def sogclr(
       Yuan et al., 2022, arXiv:2202.12387; Qiu et al., 2023, arXiv:2305.11965.
     """
     check_temperature(temperature)
-    if not 0 < gamma <= 1:
+    if not isinstance(gamma, jax.core.Tracer) and not 0 < gamma <= 1:
         raise ValueError(f"gamma is {gamma}; it is the weight of the new value, in (0, 1]")
     seen = contrast(queries, documents, **pairs)
     temperature = jnp.broadcast_to(jnp.asarray(temperature, jnp.float32), queries.shape[:1])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Protocol
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
@@ -147,6 +148,8 @@ class Learned:
 
 def _check_range(initial: float, minimum: float, maximum: float) -> None:
     check_temperature(minimum)
+    if any(isinstance(x, jax.core.Tracer) for x in (initial, minimum, maximum)):
+        return  # checked before it was traced
     if not minimum <= initial <= maximum:
         raise ValueError(
             f"a temperature that moves starts at {initial}, outside [{minimum}, {maximum}]; move "

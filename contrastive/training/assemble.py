@@ -17,19 +17,16 @@ from contrastive.data.groups import Rules
 from contrastive.data.opening import make_parts, open_source, open_sources, shape_of
 from contrastive.data.pipeline import batches
 from contrastive.data.tokenization import Tokenizer
-from contrastive.errors import ConfigError
 from contrastive.evaluation.encoder import Encoder
 from contrastive.evaluation.task import Retrieval, from_examples
 from contrastive.interop.model import Model
-from contrastive.interop.opening import Guide, Start, open_guide, open_model
+from contrastive.interop.opening import open_guide, open_model
 from contrastive.models.embedder import Embedder, shapes_of
-from contrastive.temperature.policies import Fixed, Individual, Learned, Policy
 from contrastive.training.compilation import step_options
 from contrastive.training.feed import Feed
 from contrastive.training.mesh import make_mesh, state_sharding
-from contrastive.training.objective import Objective
-from contrastive.training.optimizer import make_optimizer
-from contrastive.training.step import Step, TrainState, init_state, make_train_step
+from contrastive.training.program import Program
+from contrastive.training.step import Step, TrainState
 from contrastive.types import Params
 
 
@@ -39,7 +36,7 @@ class Parts:
 
     Attributes:
       feed: Batches on the devices.
-      objective: What is minimised.
+      program: Its pure functions.
       inputs: Fingerprints of data and tokenizer.
       init: Makes the state before the first step.
       like: Its shapes and where they live.
@@ -52,7 +49,7 @@ class Parts:
     """
 
     feed: Feed
-    objective: Objective
+    program: Program
     inputs: dict[str, str]
     init: Callable[[], TrainState]
     like: TrainState
@@ -103,16 +100,14 @@ def assemble(experiment: config.Experiment, mesh: Mesh | None = None) -> Parts:
     assert model.pooling is not None
     embedder = Embedder(model.module, model.pooling, experiment.normalize, experiment.chunk_tokens)
     group_size = max(part.rules.group_size for part in parts)
-    objective = make_objective(experiment, group_size, model.module.width)
     guide = None
     if experiment.loss.guide is not None:
         guide = open_guide(experiment.loss.guide, model, experiment.chunk_tokens)
-    init, like, train_step = _training(
-        experiment, start, embedder, objective, mesh, examples=len(source), guide=guide
-    )
+    program = Program(start, embedder, group_size, len(source), guide)
+    init, like, train_step = _compiled(program, experiment, mesh)
     return Parts(
         feed=_feed(experiment, parts, tokenizer, mesh),
-        objective=objective,
+        program=program,
         inputs={
             "data.train": source.fingerprint,
             **{f"data.{name}": where.fingerprint for name, where in held_out.items()},
@@ -174,37 +169,29 @@ def _task(source: Source | None, name: str, data: config.Data, model: Model) -> 
     return from_examples(source, f"held-out {name}", rules)
 
 
-def _training(
-    experiment: config.Experiment,
-    start: Start,
-    embedder: Embedder,
-    objective: Objective,
-    mesh: Mesh,
-    *,
-    examples: int,
-    guide: Guide | None,
+def _compiled(
+    program: Program, experiment: config.Experiment, mesh: Mesh
 ) -> tuple[Callable[[], TrainState], TrainState, Step]:
-    policy = experiment.loss.policy
-    scalars_rate = policy.learning_rate if isinstance(policy, config.Learned) else None
-    optimizer = make_optimizer(experiment.optimizer, experiment.steps, scalars_rate)
-
     def init(encoder: Params):
-        return init_state(encoder, objective, optimizer, experiment.seed, examples)
+        return program.init(experiment, encoder, experiment.first_seed)
 
-    shapes = jax.eval_shape(init, shapes_of(embedder.module))
+    shapes = jax.eval_shape(init, shapes_of(program.embedder.module))
     sharding = state_sharding(mesh, shapes)
     like = jax.tree.map(
         lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes, sharding
     )
-    step = make_train_step(embedder, objective, optimizer, mesh, guide and guide.embedder)
     compiled = jax.jit(
-        step, donate_argnums=0, out_shardings=(sharding, None), compiler_options=step_options()
+        program.step(experiment, mesh),
+        donate_argnums=0,
+        out_shardings=(sharding, None),
+        compiler_options=step_options(),
     )
     begin = jax.jit(init, out_shardings=sharding)
-    if guide is not None:
-        placed = jax.jit(lambda x: x, out_shardings=state_sharding(mesh, guide.params))
-        compiled = functools.partial(compiled, guide_params=placed(guide.params))
-    return lambda: begin(start.init(experiment.seed)), like, compiled
+    if program.guide is not None:
+        params = program.guide.params
+        placed = jax.jit(lambda x: x, out_shardings=state_sharding(mesh, params))(params)
+        compiled = functools.partial(compiled, guide_params=placed)
+    return lambda: begin(program.start.init(experiment.first_seed)), like, compiled
 
 
 def _feed(
@@ -225,44 +212,3 @@ def _feed(
         workers=experiment.data.workers,
     )
     return Feed(own, ladder, mesh)
-
-
-def make_objective(experiment: config.Experiment, group_size: int, width: int) -> Objective:
-    """The objective a config describes.
-
-    Args:
-      experiment: The config.
-      group_size: Most documents a query, of any source.
-      width: Of the embeddings.
-
-    Returns:
-      The objective.
-
-    Raises:
-      ConfigError: For Matryoshka widths that the embeddings do not have, or a group size that does
-        not fit the loss.
-    """
-    loss = experiment.loss
-    wide = [d for d in loss.widths if d > width]
-    if wide:
-        raise ConfigError(f"loss.widths are {wide}, but embeddings have width {width}")
-    if isinstance(loss.function, config.MarginMSE | config.Listwise) and group_size < 2:
-        raise ConfigError(
-            f"{loss.function.kind} compares the documents of a query, but group_size is 1; raise it"
-        )
-    if isinstance(loss.function, config.SupCon) and group_size > 1:
-        raise ConfigError(
-            f"sup_con takes of each query one document of its class, but group_size is "
-            f"{group_size}; make it 1"
-        )
-    return Objective(_policy(loss), group_size, loss, experiment.normalize)
-
-
-def _policy(loss: config.Loss) -> Policy | Individual:
-    match loss.policy:
-        case config.Fixed():
-            return Fixed(loss.temperature)
-        case config.Learned(minimum=minimum, maximum=maximum):
-            return Learned(loss.temperature, minimum, maximum)
-        case config.Individual(minimum=minimum, maximum=maximum, learning_rate=rate):
-            return Individual(loss.temperature, minimum, maximum, rate)

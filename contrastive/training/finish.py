@@ -52,7 +52,8 @@ def finish(
     Returns:
       The results as they are written.
     """
-    scalars = parts.objective.scalars(state.params, state.step, state.memory)
+    objective = parts.program.objective(config)
+    scalars = objective.scalars(state.params, state.step, state.memory)
     temperature = scalars["temperature"]
     results: Results = {
         "name": config.name,
@@ -66,7 +67,7 @@ def finish(
             "waiting_share": round(log.waited / log.seconds, 4) if log.seconds else 0.0,
         },
         "hardware": hardware(),
-        "versions": {"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}},
+        "versions": versions(),
     }
     task = parts.test or parts.validation
     if task is not None:
@@ -96,6 +97,11 @@ def hardware() -> dict[str, Any]:
         "processes": jax.process_count(),
         "machine": f"{platform.system()} {platform.machine()}",
     }
+
+
+def versions() -> dict[str, str]:
+    """What a number was measured with."""
+    return {"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}}
 
 
 def _on_host(tree: Params, mesh: Mesh) -> Params:

@@ -75,7 +75,7 @@ def make_train_step(
     embedder: Embedder,
     objective: Objective,
     optimizer: optax.GradientTransformation,
-    mesh: Mesh,
+    mesh: Mesh | None,
     guide: Embedder | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """The step, to be jitted, and vmapped over states for sweeps.
@@ -87,19 +87,21 @@ def make_train_step(
       embedder: Tokens to embeddings.
       objective: Embeddings to losses.
       optimizer: Gradients to updates.
-      mesh: Devices.
+      mesh: Devices; None where others decide, as in a sweep whose runs are divided among them.
       guide: Tokens to the embeddings of a frozen encoder, which say what is a false negative.
 
     Returns:
       `(state, batch, diagnosing, guide_params) -> (state, metrics)`, the last None without a guide.
       An update that is not finite is not applied; `metrics["finite"]` says so. Diagnostics are
-      computed where `diagnosing`, or where the update is not finite, and are NaN otherwise.
+      computed where `diagnosing`, or where the update is not finite, and are NaN otherwise. Under
+      vmap that would be always: where `diagnosing` is a Python bool, they are in the program or
+      they are not.
     """
 
     def train_step(
         state: TrainState,
         batch: Batch,
-        diagnosing: Bool[Array, ""],
+        diagnosing: Bool[Array, ""] | bool,
         guide_params: Params | None = None,
     ):
         rng = jax.random.fold_in(jax.random.key(state.seed), state.step)
@@ -133,9 +135,11 @@ def make_train_step(
         new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
         describe = functools.partial(_describe, objective, mesh)
         embeddings = queries, documents, scalars, {**columns, **rows}
-        described = jax.lax.cond(
-            diagnosing | ~finite, describe, functools.partial(_undescribed, describe), *embeddings
-        )
+        undescribed = functools.partial(_undescribed, describe)
+        if isinstance(diagnosing, bool):
+            described = (describe if diagnosing else undescribed)(*embeddings)
+        else:
+            described = jax.lax.cond(diagnosing | ~finite, describe, undescribed, *embeddings)
         metrics = {
             "loss": loss,
             **scalars,
@@ -165,8 +169,10 @@ def _is_finite(tree: PyTree) -> Bool[Array, ""]:
     return jnp.isfinite(optax.tree.norm(tree))
 
 
-def _mapped(function: Callable[..., PyTree], mesh: Mesh) -> Callable[..., PyTree]:
+def _mapped(function: Callable[..., PyTree], mesh: Mesh | None) -> Callable[..., PyTree]:
     """Maps a loss, or what describes it, over the mesh, divided by query."""
+    if mesh is None:
+        return functools.partial(function, axis_name=None)
     rows = PartitionSpec(BATCH_AXES)
     return jax.shard_map(
         functools.partial(function, axis_name=BATCH_AXES),
@@ -176,7 +182,7 @@ def _mapped(function: Callable[..., PyTree], mesh: Mesh) -> Callable[..., PyTree
     )
 
 
-def _describe(objective: Objective, mesh: Mesh, *embeddings) -> Metrics:
+def _describe(objective: Objective, mesh: Mesh | None, *embeddings) -> Metrics:
     return summarize(_mapped(objective.describe, mesh)(*embeddings))
 
 

@@ -24,7 +24,7 @@ from readback import texts_of
 from contrastive.data.example import text_id
 from contrastive.errors import DataError
 from contrastive.temperature.diagnostics import summarize
-from contrastive.training.assemble import assemble, make_objective
+from contrastive.training.assemble import assemble
 from contrastive.training.mesh import make_mesh
 from contrastive.training.optimizer import make_optimizer
 
@@ -57,8 +57,7 @@ def first_batch(*flags, model, data, devices=1, size=B):
     mesh = make_mesh(devices=jax.devices()[:devices])
     parts = assemble(experiment, mesh)
     batch = jax.device_get(parts.feed.take(stop=False).batch)
-    group_size = len(batch.document_ids) // len(batch.query_ids)
-    objective = make_objective(experiment, group_size, parts.model.module.width)
+    objective = parts.program.objective(experiment)
 
     @jax.jit
     def forward(params, batch):

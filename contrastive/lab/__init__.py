@@ -1,0 +1,1 @@
+"""The temperature laboratory: many runs in one program."""
