@@ -79,7 +79,10 @@ class Batched:
     def memory(self, batch: Batch) -> int:
         """Bytes that a step takes, by the compiler's own account."""
         compiled = self._compiled(diagnosing=True)
-        states = jax.eval_shape(self.init)
+        states = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.own),
+            jax.eval_shape(self.init),
+        )
         lowered = compiled.lower(
             self._values, states, self.shared_by_all(batch), self._guide_params
         )
@@ -135,7 +138,7 @@ class Batched:
     def _padded(self, numbers: Sequence[float], dtype: Any) -> jax.Array:
         """One a run, and the last again until the devices have equally many."""
         missing = -len(numbers) % self.mesh.size
-        padded = np.asarray([*numbers, *numbers[-1:] * missing], dtype)
+        padded = np.asarray([*numbers, *[numbers[-1]] * missing], dtype)
         return jax.device_put(padded, self.own)
 
 

@@ -104,6 +104,7 @@ def _resume(checkpoints: ocp.CheckpointManager, parts: Parts, batched: Batched):
     kept = jax.tree.map(jnp.copy, states.train.params["encoder"]) if parts.validation else {}
     count = states.ended.shape
     best = Best(kept, jnp.full(count, -jnp.inf), jnp.zeros(count, jnp.int32))
+    best = jax.device_put(best, batched.own)
     step = checkpoints.latest_step()
     if step is None:
         return 0, states, best
@@ -141,13 +142,14 @@ def _better(
     for place in _alive(batched, states):
         params = _one(states.train.params["encoder"], place)
         scores[place] = evaluate(parts.encoder, params, task)[batched.base.metric]
-    better = jax.device_put(scores > np.asarray(best.score), batched.own)
+    scores = jax.device_put(scores, batched.own)
+    better = scores > best.score
 
     def choose(new, old):
         return jnp.where(better.reshape(-1, *[1] * (old.ndim - 1)), new, old)
 
     params = jax.tree.map(choose, states.train.params["encoder"], best.params)
-    return Best(params, choose(jnp.asarray(scores), best.score), choose(step, best.step))
+    return Best(params, choose(scores, best.score), choose(step, best.step))
 
 
 def _rows(parts: Parts, batched: Batched, states: States, best: Best) -> list[Row]:

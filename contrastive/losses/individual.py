@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Unpack
 
-import jax
+import jax.core
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float

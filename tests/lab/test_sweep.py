@@ -21,7 +21,7 @@ from contrastive.training.runner import run
 from contrastive.training.writers import read_metrics
 
 AXES = {"loss.temperature": (0.02, 0.1, 0.5), "optimizer.learning_rate": (1e-3, 1e-2)}
-CHANGES = {"steps": 6, "eval_steps": 3, "save_steps": 2}
+CHANGES = {"steps": 6, "eval_steps": 3, "save_steps": 2, "optimizer.warmup_steps": 1}
 
 
 def base(folder, **changes):

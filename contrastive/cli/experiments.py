@@ -1,70 +1,18 @@
-"""The command line. Heavy imports wait until a command needs them, so that --help is instant."""
+"""Commands of experiment files: train and sweep."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import signal
-import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated
 
 import pydantic
 import tyro
 
+from contrastive.cli.stopping import stoppable
 from contrastive.config import Experiment
-from contrastive.errors import ConfigError, UserError
-
-_Pooling: TypeAlias = Literal["mean", "cls", "last_token"] | None
-_DESCRIPTION = """Contrastive training of embedding models, with temperature as a first-class,
-measurable thing.
-
-contrastive train experiments/quickstart.py --workdir runs/quickstart
-
-contrastive search runs/quickstart "parse a date from a string"
-
-contrastive finetune --model_name_or_path MODEL --train_data train.jsonl --output_dir out
-"""
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of `contrastive`.
-
-    Args:
-      arguments: Those of the process unless given.
-    """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        files = [word for word in given if word.endswith(".py")]
-        if given[:1] == ["train"] and files:
-            rest = given[1:]
-            rest.remove(files[0])
-            _train(files[0], rest)
-        elif given[:1] == ["sweep"] and files:
-            rest = given[1:]
-            rest.remove(files[0])
-            _sweep(files[0], rest)
-        elif given[:1] == ["finetune"]:
-            with _stoppable():
-                from contrastive.finetune.command import finetune as command
-
-                command(given[1:])
-        else:
-            commands: dict[str, Callable[..., None]] = {
-                "train": train,
-                "sweep": sweep,
-                "finetune": finetune,
-                "evaluate": evaluate,
-                "encode": encode,
-                "search": search,
-            }
-            tyro.extras.subcommand_cli_from_dict(
-                commands, prog="contrastive", description=_DESCRIPTION, args=given
-            )
-    except (UserError, OSError, pydantic.ValidationError) as error:
-        sys.exit(f"contrastive: {error}")
+from contrastive.errors import ConfigError
 
 
 def train(file: tyro.conf.Positional[Path], /, *, workdir: Path, setting: str = "default") -> None:
@@ -78,7 +26,7 @@ def train(file: tyro.conf.Positional[Path], /, *, workdir: Path, setting: str = 
       workdir: Folder of the run: config, metrics, checkpoints, model and results.
       setting: Which Experiment of the file.
     """
-    _train(str(file), ["--workdir", str(workdir), "--setting", setting])
+    train_file(str(file), ["--workdir", str(workdir), "--setting", setting])
 
 
 def sweep(
@@ -103,13 +51,19 @@ def sweep(
       seeds: Runs of each setting, with other first parameters and dropout.
       setting: Which Experiment of the file.
     """
-    _sweep(
+    sweep_file(
         str(file),
         ["--workdir", str(workdir), "--seeds", str(seeds), "--setting", setting],
     )
 
 
-def _sweep(file: str, arguments: list[str]) -> None:
+def sweep_file(file: str, arguments: list[str]) -> None:
+    """Sweeps the experiment of a file.
+
+    Args:
+      file: The file.
+      arguments: The other words of the command line.
+    """
     from contrastive.lab.grid import Grid, take_axes
 
     settings = load_experiments(Path(file))
@@ -140,7 +94,7 @@ def _sweep(file: str, arguments: list[str]) -> None:
         config=(tyro.conf.CascadeSubcommandArgs,),
     )
     grid = Grid(base, axes, seeds)
-    with _stoppable():
+    with stoppable():
         from contrastive.lab.plots import draw
         from contrastive.lab.sweep import sweep
         from contrastive.lab.table import shown
@@ -164,7 +118,13 @@ def _chosen(file: str, settings: dict[str, Experiment], arguments: list[str]) ->
     return chosen
 
 
-def _train(file: str, arguments: list[str]) -> None:
+def train_file(file: str, arguments: list[str]) -> None:
+    """Trains the experiment of a file.
+
+    Args:
+      file: The file.
+      arguments: The other words of the command line.
+    """
     settings = load_experiments(Path(file))
     chosen = _chosen(file, settings, arguments)
 
@@ -189,7 +149,7 @@ def _train(file: str, arguments: list[str]) -> None:
         args=arguments,
         config=(tyro.conf.CascadeSubcommandArgs,),
     )
-    with _stoppable():
+    with stoppable():
         from contrastive.training.distributed import is_first
         from contrastive.training.runner import run
 
@@ -200,16 +160,6 @@ def _train(file: str, arguments: list[str]) -> None:
             print(f"Stopped and saved in {workdir}. The same command goes on from there.")
         else:
             _report(results, workdir)
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Before and after the loop, which saves first, being asked to stop is an interrupt."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    except KeyboardInterrupt:
-        print("Stopped; nothing that was saved is lost. The same command goes on from there.")
 
 
 class _Setting(pydantic.BaseModel):
@@ -267,133 +217,3 @@ def load_experiments(file: Path) -> dict[str, Experiment]:
     if "default" not in settings:
         raise ConfigError(f"{file} defines no Experiment called `default`; it has {list(settings)}")
     return settings
-
-
-def finetune() -> None:
-    """Fine-tune a checkpoint with the flags of FlagEmbedding: contrastive finetune --help."""
-
-
-def evaluate(
-    model: tyro.conf.Positional[Path],
-    /,
-    *,
-    beir: Path,
-    split: str = "test",
-    bm25: bool = True,
-    pooling: _Pooling = None,
-) -> None:
-    """Score a trained model, beside BM25, on a retrieval task in BEIR's layout.
-
-    Args:
-      model: Folder of a run, or of a model.
-      beir: Folder of the task: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv.
-      split: Which judgements.
-      bm25: Whether to score BM25 too.
-      pooling: For a folder that does not say how it pools.
-    """
-    from contrastive.evaluation import retrieval
-    from contrastive.evaluation.metrics import METRICS, table
-    from contrastive.evaluation.task import load_beir
-
-    encoder, params = _load(model, pooling)
-    task = load_beir(beir, split)
-    rows = [("BM25", retrieval.evaluate_bm25(task))] if bm25 else []
-    rows.append((model.name, retrieval.evaluate(encoder, params, task)))
-    print(f"{task.name}: {len(task.queries)} queries, {len(task.corpus)} documents\n")
-    print(table(rows, list(METRICS)))
-
-
-def encode(
-    model: tyro.conf.Positional[Path],
-    /,
-    *,
-    input: Path,
-    output: Path,
-    kind: Literal["query", "document"] = "document",
-    pooling: _Pooling = None,
-) -> None:
-    """Embed the lines of a text file: a row of vectors.npy for each, float32.
-
-    Args:
-      model: Folder of a run, or of a model.
-      input: Text file, UTF-8, a text a line.
-      output: NumPy file to write.
-      kind: Which prompt and length texts get.
-      pooling: For a folder that does not say how it pools.
-    """
-    import numpy as np
-
-    texts = _lines(input)
-    with open(output, "wb") as file:  # opened first: an hour of encoding needs a place to go
-        encoder, params = _load(model, pooling)
-        vectors = (encoder.queries if kind == "query" else encoder.documents)(params, texts)
-        np.save(file, vectors)
-    print(f"{output}: {vectors.shape[0]} vectors of width {vectors.shape[1]}")
-
-
-def search(
-    run: tyro.conf.Positional[Path],
-    query: tyro.conf.Positional[str],
-    /,
-    *,
-    corpus: Path | None = None,
-    top: pydantic.PositiveInt = 3,
-    pooling: _Pooling = None,
-) -> None:
-    """Show the documents nearest to a query.
-
-    Args:
-      run: Folder of a run; with --corpus, of a model.
-      query: What to look for.
-      corpus: Text file, UTF-8, a document a line; the run's held-out documents unless given.
-      top: Documents to show.
-      pooling: For a folder that does not say how it pools.
-    """
-    from contrastive.evaluation.topk import top_k
-
-    texts = _held_out(run) if corpus is None else _lines(corpus)
-    encoder, params = _load(run, pooling)
-    vectors = encoder.documents(params, texts)
-    scores, places = top_k(encoder.queries(params, [query]), vectors, min(top, len(texts)))
-    print(f"{query!r} in {len(texts)} documents\n")
-    for rank, (score, place) in enumerate(zip(scores[0], places[0], strict=True), start=1):
-        shown = texts[place].split("\n")
-        more = f"\n   ... {len(shown) - 8} more lines" if len(shown) > 8 else ""
-        print(f"{rank}. similarity {score:.3f}")
-        print("\n".join(f"   {line[:96]}" for line in shown[:8]) + more + "\n")
-
-
-def _load(folder: Path, pooling: _Pooling):
-    from contrastive.evaluation.loading import load
-    from contrastive.training.compilation import keep_compiled_programs
-    from contrastive.training.mesh import make_mesh
-
-    keep_compiled_programs()
-    return load(folder, make_mesh(), pooling)
-
-
-def _held_out(run: Path) -> list[str]:
-    from contrastive.data.opening import open_source
-    from contrastive.evaluation.task import from_examples
-    from contrastive.training.workdir import load_config
-
-    data = load_config(run).data
-    held_out = data.test or data.validation
-    if held_out is None:
-        raise ConfigError(
-            f"the run in {run} held nothing out; give --corpus FILE, a document a line"
-        )
-    return list(from_examples(open_source(held_out), "held out").corpus.values())
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8, at byte {error.start + 1}") from None
-    texts = lines[:-1] if lines[-1] == "" else lines
-    if not texts:
-        raise ConfigError(f"{path} is empty; expected a text a line")
-    return texts
