@@ -130,6 +130,7 @@ class OurStep:
             document_pools=np.repeat(pools, self.group_size),
             teacher_scores=np.zeros((len(rows), 0), np.float32),
             labels=pools,
+            temperatures=np.zeros(len(rows), np.float32),
             numbers=np.arange(len(rows), dtype=np.int32),
         )
         real = sum(map(len, query_tokens)) + sum(map(len, passage_tokens))

@@ -61,6 +61,7 @@ class Tokens:
         "document_pools",
         "teacher_scores",
         "labels",
+        "temperatures",
         "numbers",
     ),
     meta_fields=(),
@@ -81,6 +82,7 @@ class Batch:
       document_pools: -1 where a group has fewer than G documents.
       teacher_scores: A teacher's score of each document of each group; width 0 without a teacher.
       labels: A digest of each query's label; 0 without one.
+      temperatures: Of each query's source; 0 where it has none of its own.
       numbers: Of each query among all that are trained on, from 0.
     """
 
@@ -93,4 +95,5 @@ class Batch:
     document_pools: Int[Array | np.ndarray, " N"]
     teacher_scores: Float[Array | np.ndarray, "B G"]
     labels: Int[Array | np.ndarray, " B"]
+    temperatures: Float[Array | np.ndarray, " B"]
     numbers: Int[Array | np.ndarray, " B"]

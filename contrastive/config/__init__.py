@@ -43,3 +43,7 @@ from contrastive.config.optimizer import Optimizer as Optimizer
 from contrastive.config.policy import Fixed as Fixed
 from contrastive.config.policy import Individual as Individual
 from contrastive.config.policy import Learned as Learned
+from contrastive.config.policy import Linear as Linear
+from contrastive.config.policy import Oscillating as Oscillating
+from contrastive.config.policy import Policy as Policy
+from contrastive.config.policy import WarmDown as WarmDown

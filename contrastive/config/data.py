@@ -60,6 +60,8 @@ class Part(Config):
     """Whether its queries see other queries' documents, and these see its documents."""
     group_size: PositiveInt | None = None
     """Documents a query."""
+    temperature: PositiveFloat | None = None
+    """Of its queries; None is the loss's."""
     query_prompt: str | None = None
     """Put before its queries; a row's own "prompt" comes first."""
     document_prompt: str | None = None

@@ -43,6 +43,9 @@ class Experiment(Config):
     """How."""
     log_steps: PositiveInt = 10
     """Steps between lines of metrics."""
+    examine_steps: PositiveInt | None = None
+    """Steps between histograms and other diagnostics that take a pass of their own; None takes them
+    at the end alone."""
     eval_steps: PositiveInt | None = None
     """Steps between evaluations on data.validation; None evaluates at the end alone."""
     save_steps: PositiveInt | None = None
@@ -70,7 +73,7 @@ class Experiment(Config):
                 f"loss.shards is {self.loss.shards}, which does not divide batch_size "
                 f"{self.batch_size}"
             )
-        _check_negatives_are_left(self)
+        _check_parts(self)
         if isinstance(self.model, Checkpoint) and self.data.tokenizer is not None:
             raise ValueError(
                 f"data.tokenizer is {self.data.tokenizer.kind!r}, but a checkpoint has its own; "
@@ -92,10 +95,16 @@ class Experiment(Config):
         return self
 
 
-def _check_negatives_are_left(experiment: Experiment) -> None:
+def _check_parts(experiment: Experiment) -> None:
     train, loss = experiment.data.train, experiment.loss
     parts = train.parts if isinstance(train, Mixture) else (Part(source=train),)
     for number, part in enumerate(parts):
+        if part.temperature is not None and loss.has_one_temperature:
+            raise ValueError(
+                f"data.train.parts[{number}].temperature is {part.temperature}, but "
+                f"{loss.function.kind} with a temperature that is {loss.policy.kind} has no "
+                "temperature by source; leave it out, or take another loss"
+            )
         if not part.in_batch and needs_in_batch(loss):
             raise ValueError(
                 f"data.train.parts[{number}].in_batch is False, but the loss compares texts of "

@@ -172,5 +172,7 @@ OF_OWN_DOCUMENTS = (MarginMSE, Listwise)
 """Losses that compare a query's own documents with each other, and with no others."""
 WITHOUT_TEMPERATURE = (Triplet, MarginMSE, AlignUniform, Artanh)
 """Losses that no temperature has a part in."""
+ONE_TEMPERATURE = (ModelAware, CoSENT)
+"""Losses of the whole batch at one temperature."""
 WITHOUT_NEGATIVES = (*OF_SCORES, SupCon)
 """Losses without anything that could be left out of the negatives."""

@@ -11,6 +11,7 @@ from contrastive.config.base import Config
 from contrastive.config.function import (
     OF_OWN_DOCUMENTS,
     OF_SCORES,
+    ONE_TEMPERATURE,
     WITHOUT_NEGATIVES,
     WITHOUT_TEMPERATURE,
     AlignUniform,
@@ -20,7 +21,7 @@ from contrastive.config.function import (
     SogCLR,
     SupCon,
 )
-from contrastive.config.policy import Fixed, Individual, Policy
+from contrastive.config.policy import Fixed, Individual, Learned, Policy
 
 
 class Guide(Config):
@@ -139,6 +140,12 @@ class Loss(Config):
         return self
 
     @property
+    def has_one_temperature(self) -> bool:
+        """Whether queries cannot have temperatures of their own by source."""
+        one = isinstance(self.function, (*ONE_TEMPERATURE, *WITHOUT_TEMPERATURE))
+        return one or isinstance(self.policy, Individual)
+
+    @property
     def of_scores(self) -> bool:
         """Whether rows need a score of each document."""
         return self.distill is not None or isinstance(self.function, OF_SCORES)
@@ -156,9 +163,9 @@ def _check_rho(loss: Loss) -> None:
                 f"individual temperatures go with sogclr, not with {loss.function.kind}; take "
                 "sogclr with a rho, or another policy"
             )
-    elif loss.function.rho == 0 and not isinstance(loss.policy, Fixed):
+    elif loss.function.rho == 0 and isinstance(loss.policy, Learned | Individual):
         raise ValueError(
-            "sogclr's rho is 0, so that a temperature that is not fixed would only rise; 0.4 in "
+            "sogclr's rho is 0, so that a temperature that is learned would only rise; 0.4 in "
             "iSogCLR, more for lower temperatures"
         )
 

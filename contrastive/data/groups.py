@@ -27,6 +27,7 @@ class Rules:
       query_length: Most tokens of a query.
       document_length: Most tokens of a document.
       shuffle_ratio: Share of the long positives whose thirds are put in random order.
+      temperature: Of its queries, None for the run's.
       teacher: Whether every document needs a teacher's score.
       negative_scores: Whether these may be negative.
       labels: Whether every row needs a label.
@@ -41,6 +42,7 @@ class Rules:
     query_length: int = 64
     document_length: int = 256
     shuffle_ratio: float = 0.0
+    temperature: float | None = None
     teacher: bool = False
     negative_scores: bool = True
     labels: bool = False

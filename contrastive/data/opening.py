@@ -124,6 +124,7 @@ def make_parts(
             query_length=_first(part.query_max_length, data.query_max_length),
             document_length=_first(part.document_max_length, data.document_max_length),
             shuffle_ratio=data.shuffle_ratio,
+            temperature=part.temperature,
             teacher=teacher,
             negative_scores=negative_scores,
             labels=labels,

@@ -226,5 +226,6 @@ def _collate(
         document_pools=np.where(real, pools[:, None], -1).reshape(-1).astype(np.int32),
         teacher_scores=scores,
         labels=np.array([group.label for group in groups], np.int32),
+        temperatures=np.array([group.rules.temperature or 0.0 for group in groups], np.float32),
         numbers=np.array([group.number for group in groups], np.int32),
     )

@@ -15,6 +15,7 @@ from jaxtyping import Array, Int, PyTree
 from contrastive.config import Experiment
 from contrastive.lab.grid import Axes, Member
 from contrastive.models.embedder import init_params
+from contrastive.temperature.details import Summary
 from contrastive.training.compilation import step_options
 from contrastive.training.program import Program
 from contrastive.training.step import Metrics, TrainState
@@ -75,6 +76,16 @@ class Batched:
         return lambda states, batch: compiled(
             self._values, states, self.shared_by_all(batch), guide_params
         )
+
+    def examine(self, states: States, batch: Batch) -> Summary:
+        """A closer look at every run's batch, each array with a first dimension of runs."""
+
+        def one(values, states, batch):
+            examination = self.program.examination(self.base.unchecked(values), None)
+            return examination(states.train, batch)
+
+        mapped = jax.jit(jax.vmap(one, in_axes=(0, 0, None)), out_shardings=self.own)
+        return mapped(self._values, states, self.shared_by_all(batch))
 
     def memory(self, batch: Batch) -> int:
         """Bytes that a step takes, by the compiler's own account."""

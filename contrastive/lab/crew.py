@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +18,10 @@ from tqdm import tqdm
 from contrastive.evaluation.retrieval import evaluate
 from contrastive.evaluation.task import Retrieval
 from contrastive.lab.batched import Batched, States
+from contrastive.temperature.details import Summary
 from contrastive.training.assemble import Parts
 from contrastive.training.interrupt import Interrupt
+from contrastive.training.log import HISTOGRAMS, divided
 from contrastive.training.workdir import write_json
 from contrastive.training.writers import JsonLines
 
@@ -74,6 +76,7 @@ def _train(
     plain, diagnosing = batched.step(diagnosing=False), batched.step(diagnosing=True)
     fed = feed.take(stop=False)
     writer = JsonLines(folder / "metrics.jsonl", step)
+    histograms = JsonLines(folder / HISTOGRAMS, step)
     bar = tqdm(total=base.steps, initial=step, desc=f"{len(batched.members)} runs", unit=" steps")
     with bar, Interrupt() as interrupt:
         while step < base.steps and not interrupt.asked:
@@ -83,15 +86,21 @@ def _train(
             # As in a run: from here on feed.position belongs to these states.
             fed = feed.take(stop=False)
             if log_now:
-                for member, values in zip(batched.members, _of_each(metrics), strict=False):
-                    writer.write(step, {"member": member.number, **values})
+                for member, values in _of_each(batched, metrics):
+                    writer.write(step, {"member": member, **divided(values)[0]})
                 bar.set_postfix(diverged=int(np.sum(np.asarray(states.ended) > 0)))
             if parts.validation and _due(step, base.eval_steps, base.steps):
                 best = _better(parts, batched, states, best, step, parts.validation)
+            if _due(step, base.examine_steps, base.steps):
+                for member, summary in _of_each(batched, batched.examine(states, fed.batch)):
+                    scalars, bins = divided(summary)
+                    writer.write(step, {"member": member, **scalars})
+                    histograms.write(step, {"member": member, **bins})
             if _due(step, base.save_steps, base.steps) and step < base.steps:
                 _save(checkpoints, step, feed.position, states, best)
             bar.update()
     writer.close()
+    histograms.close()
     if step < base.steps:
         _save(checkpoints, step, feed.position, states, best)
         return None
@@ -127,11 +136,11 @@ def _save(checkpoints: ocp.CheckpointManager, step: int, position, states: State
     checkpoints.wait_until_finished()
 
 
-def _of_each(metrics: Mapping[str, Array]) -> list[dict[str, float]]:
-    """Metrics of all runs to one mapping a run."""
-    arrays = {name: np.asarray(x) for name, x in metrics.items() if name != "finite"}
-    (count,) = arrays["loss"].shape
-    return [{name: float(x[place]) for name, x in arrays.items()} for place in range(count)]
+def _of_each(batched: Batched, arrays: Mapping[str, Array]) -> Iterator[tuple[int, Summary]]:
+    """The number of each run, and its part of arrays of all."""
+    on_host = {name: np.asarray(x) for name, x in arrays.items() if name != "finite"}
+    for place, member in enumerate(batched.members):
+        yield member.number, {name: x[place] for name, x in on_host.items()}
 
 
 def _better(

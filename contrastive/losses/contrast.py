@@ -43,6 +43,7 @@ class Contrast:
       limits: The fields of `About` with limits.
       guides: A guide's embeddings of queries and of documents, None without one.
       spread: Keywords of `log_partition`: tile, axis_name, ring.
+      sample: How many of the queries, the first ones, are compared with all documents; None is all.
     """
 
     queries: Float[Array, "B D"]
@@ -55,6 +56,7 @@ class Contrast:
     limits: Mapping[str, Float[Array, " B"]]
     guides: tuple[Float[Array, "B E"], Float[Array, "N E"]] | None
     spread: Mapping[str, Any]
+    sample: int | None = None
 
     @property
     def own_similarities(self) -> Float[Array, "B P"]:
@@ -172,12 +174,16 @@ class Contrast:
 
     def _over_negatives(self, reduce, temperature, direction, given):
         of_rows, of_columns, keep = DIRECTIONS[direction]
+        temperature = jnp.asarray(temperature, jnp.float32)
         if self.positives > 1 and of_rows == "document":
             raise ValueError(f"{direction} needs one positive a query, there are {self.positives}")
         rows, about_rows = self._side(of_rows, anchors=True)
         columns, about_columns = self._side(of_columns)
         given = {name: jnp.broadcast_to(x, rows.shape[:1]) for name, x in (given or {}).items()}
         about_rows = about_rows._replace(**self.limits, given=given)
+        if self.sample is not None:
+            rows, about_rows = jax.tree.map(lambda x: x[: self.sample], (rows, about_rows))
+            temperature = temperature[: self.sample] if temperature.ndim else temperature
         reduce = functools.partial(reduce, keep=keep)
         if self.in_batch:
             about = {"rows": about_rows, "columns": about_columns}
@@ -185,6 +191,8 @@ class Contrast:
         if direction != "query_to_document":
             raise ValueError(f"without in-batch negatives there is no {direction}")
         alone = functools.partial(reduce, tile=self.spread["tile"])
+        own = slice(len(rows) * self.group_size)
+        columns, about_columns = jax.tree.map(lambda x: x[own], (columns, about_columns))
         return _each_alone(alone, rows, columns, temperature, about_rows, about_columns)
 
     def _side(self, kind: str, *, anchors: bool = False):

@@ -27,6 +27,7 @@ class Diagnostics(NamedTuple):
       entropy: Of the softmax over the positive and the negatives, nats.
       effective_negatives: exp(H(r_i)), how many negatives share the gradient.
       top_negative_share: max_j r_ij, the hardest negative's part of it.
+      saturated: 1 where the positive has 99 % of the softmax, and the query all but no gradient.
       accuracy: 1 where the positive scores above every negative.
       largest_logit: max_j |s_ij| / t, the positive included.
       masked_share: Share of the other documents that were masked as false negatives.
@@ -40,6 +41,7 @@ class Diagnostics(NamedTuple):
     entropy: Float[Array, " B"]
     effective_negatives: Float[Array, " B"]
     top_negative_share: Float[Array, " B"]
+    saturated: Float[Array, " B"]
     accuracy: Float[Array, " B"]
     largest_logit: Float[Array, " B"]
     masked_share: Float[Array, " B"]
@@ -151,6 +153,7 @@ def _softmax(seen: _Fold, positive, inverse):
         "entropy": own + (1.0 - p) * penalty_entropy,
         "effective_negatives": jnp.where(seen.count > 0, jnp.exp(penalty_entropy), 0.0),
         "top_negative_share": jnp.where(seen.count > 0, 1.0 / total, 0.0),
+        "saturated": (p > 0.99).astype(jnp.float32),
         "largest_logit": jnp.where(jnp.isnan(seen.similarity + positive), jnp.nan, largest),
         "accuracy": (positive * inverse > seen.top).astype(jnp.float32),
     }

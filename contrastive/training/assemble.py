@@ -23,6 +23,7 @@ from contrastive.interop.model import Model
 from contrastive.interop.opening import open_guide, open_model
 from contrastive.models.embedder import Embedder, shapes_of
 from contrastive.training.compilation import step_options
+from contrastive.training.examination import Examine
 from contrastive.training.feed import Feed
 from contrastive.training.mesh import make_mesh, state_sharding
 from contrastive.training.program import Program
@@ -41,6 +42,7 @@ class Parts:
       init: Makes the state before the first step.
       like: Its shapes and where they live.
       train_step: Compiled; its first argument is given up to it.
+      examine: Compiled; takes the state and the batch of the step to come.
       encoder: For evaluation.
       model: All but its parameters, to be saved with them.
       validation: Task that chooses the best checkpoint, None for none.
@@ -54,6 +56,7 @@ class Parts:
     init: Callable[[], TrainState]
     like: TrainState
     train_step: Step
+    examine: Examine
     encoder: Encoder
     model: Model
     validation: Retrieval | None
@@ -117,6 +120,7 @@ def assemble(experiment: config.Experiment, mesh: Mesh | None = None) -> Parts:
         init=init,
         like=like,
         train_step=train_step,
+        examine=jax.jit(program.examination(experiment, mesh)),
         encoder=Encoder(
             embedder,
             tokenizer,

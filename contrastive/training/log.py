@@ -5,12 +5,29 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
+
 from contrastive.config import Experiment
 from contrastive.errors import DivergedError
+from contrastive.temperature.details import Summary
 from contrastive.training import distributed
 from contrastive.training.feed import Feed
 from contrastive.training.step import Metrics
-from contrastive.training.writers import open_writers
+from contrastive.training.writers import JsonLines, Writer, open_writers
+
+HISTOGRAMS = "histograms.jsonl"
+
+
+def divided(summary: Summary) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Numbers, and histograms without their prefix."""
+    arrays = {name: np.asarray(x) for name, x in summary.items()}
+    scalars = {name: float(x) for name, x in arrays.items() if x.ndim == 0}
+    histograms = {
+        name.rpartition("/")[2]: [round(float(y), 7) for y in x]
+        for name, x in arrays.items()
+        if x.ndim
+    }
+    return scalars, histograms
 
 
 class Log:
@@ -28,9 +45,11 @@ class Log:
         self._workdir = workdir
         self._feed = feed
         self._noted: tuple[int, Metrics, float] | None = None
-        self._writers = []
+        self._writers: list[Writer] = []
+        self._histograms: JsonLines | None = None
         if distributed.is_first():
             self._writers = open_writers(config.writers, workdir, config.name, step)
+            self._histograms = JsonLines(workdir / HISTOGRAMS, step)
         self._steps = 0
         self.seconds = 0.0
         """Seconds of training in this session, without evaluations and checkpoints."""
@@ -42,8 +61,9 @@ class Log:
         return self
 
     def __exit__(self, *exception) -> None:
-        for writer in self._writers:
-            writer.close()
+        for writer in (*self._writers, self._histograms):
+            if writer is not None:
+                writer.close()
 
     def note(self, step: int, metrics: Metrics, padding: float) -> None:
         """Takes a step's metrics, after checking those of the step before.
@@ -114,6 +134,14 @@ class Log:
         """Writes an evaluation on the validation data."""
         for writer in self._writers:
             writer.write(step, {f"validation/{name}": value for name, value in scores.items()})
+
+    def write_summary(self, step: int, summary: Summary) -> None:
+        """Writes a closer look at the batch after a step; histograms to a file of their own."""
+        scalars, histograms = divided(summary)
+        for writer in self._writers:
+            writer.write(step, scalars)
+        if self._histograms is not None:
+            self._histograms.write(step, histograms)
 
     def _start(self) -> None:
         self._steps, self._since = 0, (time.perf_counter(), self._feed.waited)

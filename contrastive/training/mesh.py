@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -65,3 +66,24 @@ def state_sharding(mesh: Mesh, state: PyTree) -> PyTree:
         return NamedSharding(mesh, PartitionSpec(*[None] * longest, "fsdp"))
 
     return jax.tree.map(place, state)
+
+
+def mapped(function: Callable[..., PyTree], mesh: Mesh | None) -> Callable[..., PyTree]:
+    """Maps a loss, or what describes it, over the mesh, divided by query.
+
+    Args:
+      function: `(queries, documents, scalars, columns, axis_name=...) -> tree of arrays by query`.
+      mesh: Devices; None leaves it to others.
+
+    Returns:
+      `(queries, documents, scalars, columns) -> tree`.
+    """
+    if mesh is None:
+        return functools.partial(function, axis_name=None)
+    rows = PartitionSpec(BATCH_AXES)
+    return jax.shard_map(
+        functools.partial(function, axis_name=BATCH_AXES),
+        mesh=mesh,
+        in_specs=(rows, rows, PartitionSpec(), rows),
+        out_specs=rows,
+    )

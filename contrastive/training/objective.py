@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from contrastive import config
 from contrastive.losses.pairs import Pairs
 from contrastive.losses.tiles import Axis
+from contrastive.temperature.details import Details, examine
 from contrastive.temperature.diagnostics import Diagnostics, diagnose
 from contrastive.temperature.policies import Individual, Learned, Policy
 from contrastive.training.recipes import Given, RememberingLoss, make_loss
@@ -24,7 +25,7 @@ Scalars: TypeAlias = dict[str, Float[Array, ""]]
 Columns: TypeAlias = Mapping[str, Any]
 Memory: TypeAlias = dict[str, Float[Array, "E ..."]]
 
-_SCORES = "teacher_scores"
+_SCORES, _OWN = "teacher_scores", "temperatures"
 _PAIRS = frozenset(Pairs.__annotations__)
 
 
@@ -37,12 +38,14 @@ class Objective:
       group_size: Documents a query.
       loss: Which loss, and which pairs it sees.
       renormalize: Whether shortened embeddings are scaled to unit length.
+      own_temperatures: Whether some sources have a temperature of their own.
     """
 
     policy: Policy | Individual
     group_size: int = 1
     loss: config.Loss = dataclasses.field(default_factory=config.Loss)
     renormalize: bool = True
+    own_temperatures: bool = False
 
     def init(self) -> Params:
         """First parameters of the temperature, and of SigLIP's bias."""
@@ -100,6 +103,8 @@ class Objective:
     def columns(self, batch: Batch) -> dict[str, Any]:
         """What the loss may know of texts besides their embeddings, each divided by query."""
         names = ["query_pools", "document_pools"]
+        if self.own_temperatures:
+            names += [_OWN]
         if self.loss.mask_false_negatives:
             names += ["query_ids", "document_ids", "known_positive_ids"]
         if self.loss.of_scores:
@@ -118,7 +123,7 @@ class Objective:
     ) -> tuple[Float[Array, " B"], Memory]:
         """One loss a query, and what is to be remembered; documents of all of `axis_name` count."""
         given = Given(
-            temperature=columns.get("temperature", scalars["temperature"]),
+            temperature=self._temperature(scalars, columns),
             bias=scalars.get("bias"),
             scores=columns.get(_SCORES),
             labels=columns.get("labels"),
@@ -136,10 +141,32 @@ class Objective:
         columns: Columns,
         axis_name: Axis,
     ) -> Diagnostics:
-        """What the temperature does to the batch, one value a query of each diagnostic."""
+        """What the temperature does to the batch, one value a query of each diagnostic.
+
+        Of InfoNCE's softmax over the pairs that the loss sees, whichever the loss.
+        """
         pairs = self._pairs(columns, axis_name)
-        temperature = columns.get("temperature", scalars["temperature"])
+        temperature = self._temperature(scalars, columns)
         return diagnose(queries, documents, temperature=temperature, **pairs)
+
+    def examine(
+        self,
+        queries: Float[Array, "B D"],
+        documents: Float[Array, "N D"],
+        scalars: Scalars,
+        columns: Columns,
+        axis_name: Axis,
+    ) -> Details:
+        """A closer look at the first queries of each device."""
+        pairs = self._pairs(columns, axis_name)
+        told = {"temperature": self._temperature(scalars, columns), "labels": columns["labels"]}
+        return examine(queries, documents, **told, **pairs)
+
+    def _temperature(self, scalars: Scalars, columns: Columns) -> Array:
+        """One of the batch, or one a query: its own, its source's, or the batch's."""
+        if _OWN in columns:
+            return jnp.where(columns[_OWN] > 0, columns[_OWN], scalars["temperature"])
+        return columns.get("temperature", scalars["temperature"])
 
     @functools.cached_property
     def _loss(self) -> RememberingLoss:

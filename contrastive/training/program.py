@@ -14,6 +14,8 @@ from contrastive.errors import ConfigError
 from contrastive.interop.opening import Guide, Start
 from contrastive.models.embedder import Embedder
 from contrastive.temperature.policies import Fixed, Individual, Learned, Policy
+from contrastive.temperature.schedules import Linear, Oscillating, WarmDown
+from contrastive.training.examination import Examine, make_examination
 from contrastive.training.objective import Objective
 from contrastive.training.optimizer import make_optimizer
 from contrastive.training.step import Metrics, TrainState, init_state, make_train_step
@@ -61,6 +63,10 @@ class Program:
         guide = self.guide and self.guide.embedder
         return make_train_step(self.embedder, self.objective(experiment), optimizer, mesh, guide)
 
+    def examination(self, experiment: config.Experiment, mesh: Mesh | None) -> Examine:
+        """As `make_examination` makes it."""
+        return make_examination(self.embedder, self.objective(experiment), mesh)
+
 
 def _optimizer(experiment: config.Experiment) -> optax.GradientTransformation:
     policy = experiment.loss.policy
@@ -96,13 +102,25 @@ def make_objective(experiment: config.Experiment, group_size: int, width: int) -
             f"sup_con takes of each query one document of its class, but group_size is "
             f"{group_size}; make it 1"
         )
-    return Objective(_policy(loss), group_size, loss, experiment.normalize)
+    policy, own = _policy(loss, experiment.steps), _have_temperatures(experiment.data.train)
+    return Objective(policy, group_size, loss, experiment.normalize, own)
 
 
-def _policy(loss: config.Loss) -> Policy | Individual:
+def _have_temperatures(train: config.Training) -> bool:
+    parts = train.parts if isinstance(train, config.Mixture) else ()
+    return any(part.temperature is not None for part in parts)
+
+
+def _policy(loss: config.Loss, steps: int) -> Policy | Individual:
     match loss.policy:
         case config.Fixed():
             return Fixed(loss.temperature)
+        case config.Linear(last=last, steps=own):
+            return Linear(loss.temperature, last, own or steps)
+        case config.Oscillating(other=other, period=period):
+            return Oscillating(loss.temperature, other, period)
+        case config.WarmDown(start=start, steps=own):
+            return WarmDown(loss.temperature, start, own)
         case config.Learned(minimum=minimum, maximum=maximum):
             return Learned(loss.temperature, minimum, maximum)
         case config.Individual(minimum=minimum, maximum=maximum, learning_rate=rate):

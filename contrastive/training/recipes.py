@@ -176,10 +176,13 @@ def _siglip(queries, documents, given, pairs):
 def _sup_con(inside, queries, documents, given, pairs):
     """A query and its document are two texts of one class; the loss is the mean of theirs."""
     spread = {name: pairs[name] for name in ("tile", "axis_name", "ring")}
+    temperature = given.temperature
+    if jnp.ndim(temperature):
+        temperature = jnp.tile(temperature, 2)
     found = losses.sup_con(
         jnp.concatenate([queries, documents]),
         jnp.tile(given.labels, 2),
-        temperature=given.temperature,
+        temperature=temperature,
         inside=inside,
         **spread,
     )

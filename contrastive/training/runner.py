@@ -105,6 +105,11 @@ def _train(
                 if progress.best_step == step:
                     checkpoints.save_best(state)
                 log.resume()
+            over = step == config.steps or _is_over(config, progress)
+            if over or _due(step, config.examine_steps, config.steps):
+                log.pause()
+                log.write_summary(step, parts.examine(state, fed.batch))
+                log.resume()
             if _due(step, config.save_steps, config.steps):
                 log.pause()
                 checkpoints.save(state, feed.position, progress)

@@ -10,12 +10,12 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from contrastive.models.embedder import Embedder
 from contrastive.temperature.diagnostics import summarize
-from contrastive.training.mesh import BATCH_AXES
+from contrastive.training.mesh import mapped
 from contrastive.training.objective import Memory, Objective
 from contrastive.types import Batch, Params
 
@@ -117,8 +117,8 @@ def make_train_step(
             queries = embedder.embed(params["encoder"], batch.queries, seeds[0])
             documents = embedder.embed(params["encoder"], batch.documents, seeds[1])
             scalars = objective.scalars(params, state.step, rows)
-            mapped = _mapped(objective.losses, mesh)
-            losses, averages = mapped(queries, documents, scalars, {**columns, **rows})
+            of_batch = mapped(objective.losses, mesh)
+            losses, averages = of_batch(queries, documents, scalars, {**columns, **rows})
             return losses.mean(), (queries, documents, scalars, averages)
 
         gradient = jax.value_and_grad(mean_loss, argnums=(0, 1), has_aux=True)
@@ -126,7 +126,6 @@ def make_train_step(
         queries, documents, scalars, averages = found
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = objective.project(jax.tree.map(jnp.add, state.params, updates))
-        norm = optax.tree.norm(grads["encoder"])
         finite = jnp.isfinite(loss) & _is_finite(grads) & _is_finite(params)
         renewed = objective.renewed(rows, averages, slopes)
         numbers = jnp.asarray(batch.numbers)
@@ -143,7 +142,8 @@ def make_train_step(
         metrics = {
             "loss": loss,
             **scalars,
-            "grad_norm": norm,
+            "grad_norm": optax.tree.norm(grads["encoder"]),
+            **_norms_of_parts(grads["encoder"]),
             "finite": finite.astype(jnp.float32),
             **described,
         }
@@ -164,26 +164,19 @@ def _remember(
     return memory.at[places].set(new[order], mode="drop")
 
 
+def _norms_of_parts(grads: Params) -> Metrics:
+    """Gradient norm of each part of the encoder; none of an encoder of one part."""
+    norms = {f"grad_norm/{name}": optax.tree.norm(part) for name, part in grads.items()}
+    return norms if len(norms) > 1 else {}
+
+
 def _is_finite(tree: PyTree) -> Bool[Array, ""]:
     """Through the norm, one number a parameter; beyond 1e19 it is not finite either."""
     return jnp.isfinite(optax.tree.norm(tree))
 
 
-def _mapped(function: Callable[..., PyTree], mesh: Mesh | None) -> Callable[..., PyTree]:
-    """Maps a loss, or what describes it, over the mesh, divided by query."""
-    if mesh is None:
-        return functools.partial(function, axis_name=None)
-    rows = PartitionSpec(BATCH_AXES)
-    return jax.shard_map(
-        functools.partial(function, axis_name=BATCH_AXES),
-        mesh=mesh,
-        in_specs=(rows, rows, PartitionSpec(), rows),
-        out_specs=rows,
-    )
-
-
 def _describe(objective: Objective, mesh: Mesh | None, *embeddings) -> Metrics:
-    return summarize(_mapped(objective.describe, mesh)(*embeddings))
+    return summarize(mapped(objective.describe, mesh)(*embeddings))
 
 
 def _undescribed(describe: Callable[..., Metrics], *embeddings) -> Metrics:

@@ -39,9 +39,12 @@ class JsonLines:
         os.replace(partial, path)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 closed by close()
 
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        # JSON has no NaN and no infinity.
-        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+    def write(self, step: int, metrics: Mapping[str, float | list[float]]) -> None:
+        # JSON has no NaN and no infinity; of lists there are none that are not finite.
+        finite = {
+            name: value if isinstance(value, list) or math.isfinite(value) else None
+            for name, value in metrics.items()
+        }
         self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
 

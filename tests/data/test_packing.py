@@ -146,7 +146,7 @@ def test_growing_adds_empty_rows_and_changes_no_text(case, more):
 )
 def test_climbing_reaches_the_lowest_rung_that_holds_the_batch(queries, documents, steps, asked):
     (queries, options), (documents, document_options) = queries, documents
-    batch = Batch(pack(queries, **options), pack(documents, **document_options), *[NO_IDS] * 8)
+    batch = Batch(pack(queries, **options), pack(documents, **document_options), *[NO_IDS] * 9)
     rungs = tuple(itertools.accumulate(steps, lambda a, b: (a[0] + b[0], a[1] + b[1])))
     rungs = tuple((queries + 1, documents + 1) for queries, documents in rungs)
     ladder = Ladder(rungs)

@@ -50,6 +50,7 @@ def truth(queries, documents, ids, query_pools, document_pools, above=np.inf):
                 "entropy": -(p * np.log(p)).sum(),
                 "effective_negatives": np.exp(-(r * np.log(r)).sum()),
                 "top_negative_share": r.max(),
+                "saturated": float(p[-1] > 0.99),
                 "accuracy": float(s[i, i * G] > negative.max()),
                 "largest_logit": np.abs(np.append(negative, s[i, i * G])).max() / T,
                 "masked_share": 1 - len(kept) / len(others),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from contrastive.losses import info_nce
-from contrastive.temperature import Fixed, Learned
+from contrastive.temperature import Fixed, Learned, Linear, Oscillating, WarmDown
 
 
 def test_default_temperature_is_a_fiftieth():
@@ -53,4 +53,35 @@ def test_a_learned_temperature_is_kept_in_its_range(log_scale, temperature):
 )
 def test_impossible_temperatures_are_refused(make):
     with pytest.raises(ValueError, match="temperature"):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "by_step"),
+    [
+        (Linear(0.1, 0.02, steps=4), {0: 0.1, 1: 0.08, 2: 0.06, 4: 0.02, 9: 0.02}),
+        (Linear(0.02, 0.5, steps=2), {0: 0.02, 1: 0.26, 3: 0.5}),
+        # The paper's: (tau+ - tau-) (1 + cos(2 pi t / T)) / 2 + tau-.
+        (Oscillating(1.0, 0.1, period=8), {0: 1.0, 1: 0.868198, 2: 0.55, 4: 0.1, 6: 0.55, 8: 1.0}),
+        (WarmDown(0.01, start=1.0, steps=4), {0: 1.0, 1: 0.316228, 2: 0.1, 4: 0.01, 50: 0.01}),
+    ],
+)
+def test_schedules_are_these_numbers(schedule, by_step):
+    params = schedule.init()
+    assert schedule.project(params) == params == {}
+    for step, temperature in by_step.items():
+        found = jax.jit(schedule.temperature)(params, jnp.int32(step))
+        assert float(found) == pytest.approx(temperature, rel=1e-5), step
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: Linear(0.1, 0.0, 4), "last"),
+        (lambda: Oscillating(0.1, -1.0, 4), "other"),
+        (lambda: WarmDown(0.1, 0.0, 4), "start"),
+    ],
+)
+def test_schedules_to_impossible_temperatures_are_refused(make, named):
+    with pytest.raises(ValueError, match=f"{named} is"):
         make()

@@ -9,7 +9,7 @@ import pytest
 from test_step import OPTIMIZER, B, G, batch, close, embedder
 
 from contrastive import config
-from contrastive.temperature import Learned
+from contrastive.temperature import Fixed, Learned
 from contrastive.training.mesh import batch_sharding, make_mesh, state_sharding
 from contrastive.training.objective import Objective
 from contrastive.training.optimizer import make_optimizer
@@ -74,6 +74,30 @@ def test_one_device_or_eight_whole_or_in_chunks(function):
     without = ("triplet", "margin_mse", "align_uniform", "artanh")
     assert (moved["temperature"] > 0) == (function.kind not in without)
     assert moved.get("bias", 0) > 0 or function.kind != "siglip"
+
+
+BY_SOURCE = [f for f in FUNCTIONS if not config.Loss(function=f).has_one_temperature]
+
+
+@pytest.mark.parametrize("function", BY_SOURCE, ids=name)
+def test_queries_of_a_source_have_its_temperature(function):
+    loss = config.Loss(function=function, temperature=0.2)
+    encoder = jax.random.normal(jax.random.key(0), (B * (1 + G), 16))
+    queries, documents = encoder[:B], encoder[B:]
+    own = np.where(np.arange(B) % 3 == 0, 0.7, 0).astype(np.float32)
+
+    def losses(objective, temperatures):
+        given = dataclasses.replace(batch(1), teacher_scores=SCORES, temperatures=temperatures)
+        columns = dict(objective.columns(given))
+        scalars = objective.scalars(objective.init(), np.int32(0), {})
+        columns["log_average"] = np.full((B, 1), -np.inf, np.float32)
+        return objective.losses(queries, documents, scalars, columns, None)[0]
+
+    found = losses(Objective(Fixed(0.2), G, loss, own_temperatures=True), own)
+    cold, hot = (losses(Objective(Fixed(t), G, loss), own * 0) for t in (0.2, 0.7))
+    # Each query's loss is that of a batch at its temperature.
+    np.testing.assert_allclose(found, np.where(own > 0, hot, cold), rtol=1e-5)
+    assert np.abs(np.asarray(hot) - cold).max() > 1e-3
 
 
 def _moments(state):

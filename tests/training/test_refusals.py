@@ -132,6 +132,19 @@ def test_rows_that_see_no_negatives_at_all_are_refused(tmp_path, changes):
             {"loss": {"function": {"kind": "triplet"}, "policy": {"kind": "learned"}}},
             "triplet has no temperature that could be learned",
         ),
+        (
+            {
+                "loss": {"function": {"kind": "cosent"}},
+                "data": {
+                    "group_size": 2,
+                    "train": {
+                        "kind": "mixture",
+                        "parts": [{"source": {"kind": "pydoc"}, "temperature": 0.1}],
+                    },
+                },
+            },
+            r"parts\[0\].temperature is 0.1, but cosent with a temperature that is fixed has no",
+        ),
         ({"loss": {"policy": {"kind": "individual"}}}, "go with sogclr, not with info_nce"),
         ({"loss": {"function": {"kind": "cosent"}, "shards": 2}}, "takes the whole batch"),
         (

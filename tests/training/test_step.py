@@ -43,6 +43,7 @@ def batch(blocks=1, texts_per_row=4):
         document_pools=np.zeros(B * G, np.int32),
         teacher_scores=np.zeros((B, 0), np.float32),
         labels=np.arange(B, dtype=np.int32) // 3 + 1,
+        temperatures=np.zeros(B, np.float32),
         numbers=np.arange(B, dtype=np.int32)[::-1].copy(),
     )
 
