@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import Array, Float, Int, PyTree
 from tqdm import tqdm
 
+from contrastive.evaluation.encoder import Encoder
 from contrastive.evaluation.retrieval import evaluate
 from contrastive.evaluation.task import Retrieval
 from contrastive.lab.batched import Batched, States
@@ -24,8 +25,10 @@ from contrastive.training.interrupt import Interrupt
 from contrastive.training.log import HISTOGRAMS, divided
 from contrastive.training.workdir import write_json
 from contrastive.training.writers import JsonLines
+from contrastive.types import Params
 
-Row = dict[str, Any]
+Row: TypeAlias = dict[str, Any]
+Score: TypeAlias = Callable[[Encoder, Params], Mapping[str, float]]
 
 
 class Best(NamedTuple):
@@ -42,13 +45,16 @@ class Best(NamedTuple):
     step: Int[Array, " M"]
 
 
-def train(parts: Parts, batched: Batched, folder: Path) -> list[Row] | None:
+def train(
+    parts: Parts, batched: Batched, folder: Path, score: Score | None = None
+) -> list[Row] | None:
     """Trains and evaluates the runs, from where an earlier call stopped.
 
     Args:
       parts: Data and encoder of the runs.
       batched: The runs as one program.
       folder: Of these runs.
+      score: Further numbers of an encoder.
 
     Returns:
       A row of results each; None when it was asked to stop.
@@ -63,7 +69,7 @@ def train(parts: Parts, batched: Batched, folder: Path) -> list[Row] | None:
         trained = _train(parts, batched, folder, checkpoints)
     if trained is None:
         return None
-    rows = _rows(parts, batched, *trained)
+    rows = _rows(parts, batched, score, *trained)
     write_json(finished, rows)
     return rows
 
@@ -161,7 +167,9 @@ def _better(
     return Best(params, choose(scores, best.score), choose(step, best.step))
 
 
-def _rows(parts: Parts, batched: Batched, states: States, best: Best) -> list[Row]:
+def _rows(
+    parts: Parts, batched: Batched, score: Score | None, states: States, best: Best
+) -> list[Row]:
     task = parts.test or parts.validation
     evaluated = np.asarray(best.step) > 0
     alive = _alive(batched, states)
@@ -174,9 +182,11 @@ def _rows(parts: Parts, batched: Batched, states: States, best: Best) -> list[Ro
             "diverged_at": int(states.ended[place]) or None,
             "best_step": int(best.step[place]) or None,
         }
-        if task is not None and place in alive:
+        if place in alive:
             kept = best.params if evaluated[place] else states.train.params["encoder"]
-            row |= evaluate(parts.encoder, _one(kept, place), task)
+            params = _one(kept, place)
+            row |= evaluate(parts.encoder, params, task) if task else {}
+            row |= score(parts.encoder, params) if score else {}
         rows.append(row)
     return rows
 

@@ -19,6 +19,7 @@ from contrastive.errors import ConfigError
 from contrastive.evaluation.retrieval import evaluate_bm25
 from contrastive.lab import crew
 from contrastive.lab.batched import Batched, member_mesh, traced_axes
+from contrastive.lab.crew import Score
 from contrastive.lab.grid import Grid, Member
 from contrastive.lab.table import JSON, write_table
 from contrastive.training.assemble import Parts, assemble
@@ -30,7 +31,7 @@ from contrastive.training.workdir import check, claimed, write_json
 _SHARE = 0.8  # of the memory that is free, for a step
 
 
-def sweep(grid: Grid, workdir: Path) -> dict[str, Any] | None:
+def sweep(grid: Grid, workdir: Path, score: Score | None = None) -> dict[str, Any] | None:
     """Trains and evaluates every run of a grid; goes on where an earlier call stopped.
 
     Runs share batches, and each is, but for rounding, the run that `Grid.alone` trains by itself.
@@ -38,6 +39,7 @@ def sweep(grid: Grid, workdir: Path) -> dict[str, Any] | None:
     Args:
       grid: The runs.
       workdir: The sweep's folder.
+      score: Further numbers of each run's encoder, for its row of the table.
 
     Returns:
       The table as it is written, or None when it was asked to stop before its end.
@@ -63,7 +65,8 @@ def sweep(grid: Grid, workdir: Path) -> dict[str, Any] | None:
         for number, members in enumerate(_programs(grid, traced)):
             base = grid.alone(members[0])
             own = parts if base == first else _assembled(base)
-            found = _train(own, base, members, traced, workdir / "programs" / str(number))
+            folder = workdir / "programs" / str(number)
+            found = _train(own, base, members, traced, folder, score)
             if found is None:
                 return None
             rows += found
@@ -98,14 +101,19 @@ def _programs(grid: Grid, traced: Sequence[str]) -> Iterator[list[Member]]:
 
 
 def _train(
-    parts: Parts, base: Experiment, members: list[Member], traced: Sequence[str], folder: Path
+    parts: Parts,
+    base: Experiment,
+    members: list[Member],
+    traced: Sequence[str],
+    folder: Path,
+    score: Score | None,
 ) -> list[crew.Row] | None:
     start = parts.feed.position
     rows = []
     for number, some in enumerate(_that_fit(parts, base, members, traced, folder)):
         parts.feed.seek(start)
         batched = Batched(parts.program, base, some, tuple(traced), member_mesh())
-        found = crew.train(parts, batched, folder / str(number))
+        found = crew.train(parts, batched, folder / str(number), score)
         if found is None:
             return None
         rows += found

@@ -1,0 +1,52 @@
+"""The command of papers: reproduce."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from contrastive.cli.stopping import stoppable
+
+
+def reproduce(
+    name: tyro.conf.Positional[str],
+    /,
+    *,
+    workdir: Path | None = None,
+    setting: Literal["small", "full"] = "small",
+    data: Path | None = None,
+) -> None:
+    """Reproduce a paper's result: contrastive reproduce T1.
+
+    Runs its experiment, draws the paper's figure beside ours, and says which claims held. What was
+    run before is not run again.
+
+    Args:
+      name: T1 to T8, or a file that defines a Paper. T1 SimCSE's temperatures; T2 uniformity and
+        tolerance; T3 normalisation; T4 the modality gap; T5 batches and decoupling; T6 false
+        negatives; T7 who sets the temperature; T8 memory and exactness.
+      workdir: Folder of its runs, results.json and figure.png; runs/papers/NAME unless given.
+      setting: small takes minutes on two cores, full is the paper's and for a pod.
+      data: Folder of the data sets, CONTRASTIVE_DATA unless given; experiments/papers/README.md
+        says what is in it.
+    """
+    with stoppable():
+        from contrastive.lab.paper import Where, data_folder, open_paper
+        from contrastive.lab.paper import reproduce as run
+
+        paper = open_paper(name)
+        folder = workdir or Path("runs") / "papers" / f"{paper.name}-{setting}"
+        results = run(paper, setting, Where(data_folder(data), folder))
+        _report(results, folder)
+
+
+def _report(results: dict[str, Any], folder: Path) -> None:
+    print(f"\n{results['paper']}. {results['title']} ({results['source']})\n")
+    for claim in results["claims"]:
+        print(f"{'held  ' if claim['held'] else 'FAILED'}  {claim['claim']}")
+        print(f"        {claim['because']}")
+    if results["differs"]:
+        print(f"\nunlike the paper: {results['differs']}")
+    print(f"\nresults: {folder / 'results.json'}   picture: {folder / 'figure.png'}")
