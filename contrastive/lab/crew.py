@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -24,7 +25,7 @@ from contrastive.training.assemble import Parts
 from contrastive.training.interrupt import Interrupt
 from contrastive.training.log import HISTOGRAMS, divided
 from contrastive.training.workdir import write_json
-from contrastive.training.writers import JsonLines
+from contrastive.training.writers import JsonLines, read_metrics
 from contrastive.types import Params
 
 Row: TypeAlias = dict[str, Any]
@@ -69,7 +70,7 @@ def train(
         trained = _train(parts, batched, folder, checkpoints)
     if trained is None:
         return None
-    rows = _rows(parts, batched, score, *trained)
+    rows = _rows(parts, batched, folder, score, *trained)
     write_json(finished, rows)
     return rows
 
@@ -83,7 +84,13 @@ def _train(
     fed = feed.take(stop=False)
     writer = JsonLines(folder / "metrics.jsonl", step)
     histograms = JsonLines(folder / HISTOGRAMS, step)
-    bar = tqdm(total=base.steps, initial=step, desc=f"{len(batched.members)} runs", unit=" steps")
+    bar = tqdm(
+        total=base.steps,
+        initial=step,
+        desc=f"{len(batched.members)} runs",
+        unit=" steps",
+        mininterval=0.1 if sys.stderr.isatty() else 10.0,
+    )
     with bar, Interrupt() as interrupt:
         while step < base.steps and not interrupt.asked:
             log_now = step == 0 or _due(step + 1, base.log_steps, base.steps)
@@ -168,19 +175,26 @@ def _better(
 
 
 def _rows(
-    parts: Parts, batched: Batched, score: Score | None, states: States, best: Best
+    parts: Parts,
+    batched: Batched,
+    folder: Path,
+    score: Score | None,
+    states: States,
+    best: Best,
 ) -> list[Row]:
     task = parts.test or parts.validation
     evaluated = np.asarray(best.step) > 0
     alive = _alive(batched, states)
+    last = last_metrics(folder)
     rows = []
-    for place, member in enumerate(tqdm(batched.members, desc="evaluating", unit=" runs")):
+    for place, member in enumerate(tqdm(batched.members, desc="evaluating", unit=" runs", delay=2)):
         row: Row = {
             "member": member.number,
             **member.values,
             "init_seed": member.init_seed,
             "diverged_at": int(states.ended[place]) or None,
             "best_step": int(best.step[place]) or None,
+            **last.get(member.number, {}),
         }
         if place in alive:
             kept = best.params if evaluated[place] else states.train.params["encoder"]
@@ -189,6 +203,15 @@ def _rows(
             row |= score(parts.encoder, params) if score else {}
         rows.append(row)
     return rows
+
+
+def last_metrics(folder: Path) -> dict[int, dict[str, float]]:
+    """What was last logged of each run, as `last/loss` and the like."""
+    found: dict[int, dict[str, float]] = {}
+    for row in read_metrics(folder / "metrics.jsonl"):
+        own = found.setdefault(int(row["member"]), {})
+        own |= {f"last/{name}": x for name, x in row.items() if name not in ("member", "step")}
+    return found
 
 
 def _alive(batched: Batched, states: States) -> list[int]:

@@ -32,6 +32,7 @@ class Setting:
     Attributes:
       steps: Of each run.
       batch_size: Queries a step.
+      batch_sizes: Of a paper that varies it.
       seeds: Runs of each setting.
       learning_rate: Highest.
       model: What is trained.
@@ -39,7 +40,8 @@ class Setting:
     """
 
     steps: int = 0
-    batch_size: int = 0
+    batch_size: int = 256
+    batch_sizes: tuple[int, ...] = ()
     seeds: int = 3
     learning_rate: float = 2e-3
     model: Model = dataclasses.field(default_factory=lambda: Static(width=256))

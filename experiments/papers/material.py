@@ -116,7 +116,8 @@ def parallel(data: Path, split: str) -> list[tuple[str, str]]:
 def similar_pairs(data: Path, split: str) -> tuple[list[str], list[str], list[float]]:
     """STS-B: sentences, others, and how similar people find them, 0 to 5."""
     rows = read_rows(data / "stsb" / f"{split}.jsonl")
-    return tuple([row[name] for row in rows] for name in ("sentence1", "sentence2", "score"))
+    first, second = ([row[name] for row in rows] for name in ("sentence1", "sentence2"))
+    return first, second, [row["score"] for row in rows]
 
 
 def intents(data: Path, split: str) -> tuple[list[str], list[str]]:
@@ -127,7 +128,8 @@ def intents(data: Path, split: str) -> tuple[list[str], list[str]]:
 
 def spearman(a: np.ndarray, b: np.ndarray, scores: list[float]) -> float:
     """Rank correlation of the cosines of pairs with scores."""
-    return float(spearmanr(np.sum(unit(a) * unit(b), axis=1), scores).statistic)
+    found: Any = spearmanr(np.sum(unit(a) * unit(b), axis=1), scores)
+    return float(found.statistic)
 
 
 def recall_at_1(queries: np.ndarray, documents: np.ndarray, answers: np.ndarray) -> float:

@@ -1,0 +1,152 @@
+"""T2. The uniformity-tolerance dilemma: Wang & Liu, CVPR 2021.
+
+contrastive reproduce T2
+"""
+
+from __future__ import annotations
+
+import random
+
+from material import (
+    TEMPERATURE,
+    experiment,
+    intents,
+    line,
+    nearest_class,
+    tolerance,
+    uniformity,
+    unit,
+    write_rows,
+)
+
+from contrastive.config import Checkpoint
+from contrastive.lab.claims import Verdict, curve, falls, peaks_inside, rises
+from contrastive.lab.grid import Grid
+from contrastive.lab.paper import Claim, Findings, Paper, Setting, Where, swept
+
+PUBLISHED = {
+    "metric": "linear probe, ResNet-18, accuracy x 100",
+    "CIFAR-100 by temperature": {
+        "0.05": 49.80,
+        "0.07": 51.82,
+        "0.1": 52.46,
+        "0.2": 56.05,
+        "0.3": 56.44,
+        "0.4": 55.47,
+        "0.5": 54.17,
+        "0.6": 53.05,
+        "0.7": 50.99,
+        "0.8": 50.08,
+    },
+    "CIFAR-10 by temperature": {"0.07": 79.75, "0.3": 83.27, "1": 82.21},
+}
+KEPT = 0.7  # of the words of a view
+VIEWS = 4
+
+
+def run(setting: Setting, where: Where) -> Findings:
+    """Two views of an utterance are positives; its intent is only used to score."""
+    texts, labels = intents(where.data, "train")
+    rng = random.Random(0)
+
+    def view(text: str) -> str:
+        words = text.split()
+        return " ".join([word for word in words if rng.random() < KEPT] or [rng.choice(words)])
+
+    rows = (
+        {"query": view(text), "pos": [view(text) for _ in range(VIEWS)]}
+        for text in texts
+        for _ in range(VIEWS)
+    )
+    train = write_rows(where.workdir / "data" / "views.jsonl", rows)
+    asked, truth = intents(where.data, "test")
+
+    def score(encoder, params):
+        known, tested = (unit(encoder.documents(params, x)) for x in (texts, asked))
+        return {
+            "accuracy of 10 nearest": nearest_class(known, labels, tested, truth),
+            "uniformity": uniformity(tested),
+            "tolerance": tolerance(tested, truth),
+        }
+
+    base = experiment("uniformity and tolerance", setting, train)
+    # Views can have equal words; as in the paper nothing is known of false negatives.
+    base = base.replace(**{"loss.mask_false_negatives": False})
+    grid = Grid(base, {TEMPERATURE: setting.values}, setting.seeds)
+    return {"rows": swept(grid, where.workdir / "sweep", score)}
+
+
+def _curve(findings: Findings, metric: str, least: float = 0.0):
+    found = curve(findings["rows"], TEMPERATURE, metric)
+    return {t: x for t, x in found.items() if t >= least}
+
+
+def _peak(findings: Findings) -> Verdict:
+    found = _curve(findings, "accuracy of 10 nearest")
+    return peaks_inside(found, min(found), max(found))
+
+
+def _tolerance(findings: Findings) -> Verdict:
+    return rises(_curve(findings, "tolerance", least=0.1))
+
+
+def _uniformity(findings: Findings) -> Verdict:
+    return rises(_curve(findings, "uniformity", least=0.1))
+
+
+def _reversal(findings: Findings) -> Verdict:
+    low = {t: x for t, x in _curve(findings, "uniformity").items() if t <= 0.05}
+    return falls(low)
+
+
+def _entropy(findings: Findings) -> Verdict:
+    return rises(_curve(findings, "last/effective_negatives"))
+
+
+def draw(figure, findings: Findings, published) -> None:
+    """Accuracy against temperature twice, and the plane of uniformity and tolerance."""
+    left, middle, right = figure.subplots(1, 3)
+    theirs = {float(t): y for t, y in published["CIFAR-100 by temperature"].items()}
+    left.plot(list(theirs), list(theirs.values()), "ko-", ms=4)
+    left.set(title="CIFAR-100, ResNet-18", ylabel="linear probe, accuracy x 100")
+    line(middle, _curve(findings, "accuracy of 10 nearest"), "")
+    middle.set(title="CLINC150, bag of embeddings", ylabel="10 nearest, accuracy")
+    for plot in (left, middle):
+        plot.set(xscale="log", xlabel="temperature")
+    across, up = _curve(findings, "uniformity"), _curve(findings, "tolerance")
+    right.plot([x.mean for x in across.values()], [y.mean for y in up.values()], "-", color="0.7")
+    for t in across:
+        right.plot(across[t].mean, up[t].mean, "o", color="C0", ms=4)
+        right.annotate(f" {t:g}", (across[t].mean, up[t].mean), fontsize=8)
+    right.set(title="by temperature", xlabel="uniformity (lower: more)", ylabel="tolerance")
+
+
+paper = Paper(
+    name="T2",
+    title="Uniformity and tolerance",
+    source="Wang & Liu, 2021, arXiv:2012.09740, Table 1 and Figures 5 to 7",
+    published=PUBLISHED,
+    claims=(
+        Claim("The score peaks inside", _peak),
+        Claim("From 0.1 on, tolerance rises with temperature", _tolerance),
+        Claim("From 0.1 on, uniformity worsens with temperature", _uniformity),
+        Claim("The penalty distribution spreads over more negatives with temperature", _entropy),
+        Claim("Ours: at 0.05 and below, uniformity worsens again as temperature falls", _reversal),
+    ),
+    differs=(
+        "utterances with words left out instead of images, a bag of embeddings instead of "
+        "ResNet-18, 10 nearest neighbours instead of a linear probe, in-batch negatives instead of "
+        "a memory bank"
+    ),
+    small=Setting(steps=600, batch_size=256, values=(0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)),
+    full=Setting(
+        steps=20000,
+        batch_size=256,
+        seeds=5,
+        learning_rate=3e-5,
+        model=Checkpoint(name="google-bert/bert-base-uncased"),
+        values=(0.05, 0.07, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
+    ),
+    run=run,
+    draw=draw,
+)

@@ -1,0 +1,162 @@
+"""T5. Batches, temperature and decoupling: C-Pack, DCL, dual temperature.
+
+contrastive reproduce T5
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from material import (
+    TEMPERATURE,
+    captions,
+    experiment,
+    line,
+    recall_at_1,
+    unit,
+    write_rows,
+)
+
+from contrastive.config import Checkpoint, Decoupled, DualTemperature, InfoNCE
+from contrastive.lab.claims import Verdict, above, all_of, curve, rises, shown
+from contrastive.lab.grid import Grid
+from contrastive.lab.paper import Claim, Findings, Paper, Setting, Where, swept
+from contrastive.lab.table import interval
+
+PUBLISHED = {
+    "C-Pack, retrieval by batch": {"256": 57.25, "2048": 60.96, "19200": 63.90},
+    "C-Pack, clustering by batch": {"256": 49.52, "2048": 49.04, "19200": 47.73},
+    "DCL, ImageNet at batch 256": {"SimCLR": 61.8, "DCL": 68.2},
+    "dual temperature, CIFAR-100 by batch": {
+        "MoCo v2": {"64": 52.58, "128": 54.40, "256": 53.28, "512": 51.47, "1024": 48.90},
+        "SimCo": {"64": 58.04, "128": 58.29, "256": 58.35, "512": 57.08, "1024": 55.34},
+    },
+}
+LOSSES = {
+    "info_nce": InfoNCE(),
+    "decoupled": Decoupled(),
+    "dual_temperature": DualTemperature(),
+}
+
+
+def run(setting: Setting, where: Where) -> Findings:
+    """Each loss at each batch size; runs of a size are one program."""
+    images = captions(where.data, "train")
+    rows = ({"query": texts[0], "pos": texts[1:]} for texts in images)
+    train = write_rows(where.workdir / "data" / "captions.jsonl", rows)
+    tested = captions(where.data, "test")
+    asked, others = [x[0] for x in tested], [text for x in tested for text in x[1:]]
+    answers = np.repeat(np.arange(len(tested)), 4)
+
+    def score(encoder, params):
+        queries, documents = (unit(encoder.documents(params, x)) for x in (asked, others))
+        return {"recall@1": recall_at_1(queries, documents, answers)}
+
+    findings: Findings = {}
+    for name, function in LOSSES.items():
+        base = experiment(f"batches of {name}", setting, train)
+        base = base.replace(**{"loss.function": function})
+        axes = {"batch_size": setting.batch_sizes, TEMPERATURE: setting.values}
+        findings[name] = swept(Grid(base, axes, setting.seeds), where.workdir / name, score)
+    return findings
+
+
+def _batches(findings: Findings) -> list[int]:
+    return sorted({row["batch_size"] for row in findings["info_nce"]})
+
+
+def _at(findings: Findings, loss: str, temperature: float):
+    rows = [row for row in findings[loss] if row[TEMPERATURE] == temperature]
+    return curve(rows, "batch_size", "recall@1")
+
+
+def _larger(findings: Findings) -> Verdict:
+    temperatures = sorted({row[TEMPERATURE] for row in findings["info_nce"]})
+    return all_of(*(rises(_at(findings, "info_nce", t)) for t in temperatures))
+
+
+def _gain(findings: Findings, batch: int, temperature: float):
+    """Of DCL over InfoNCE, seed by seed: they start from the same parameters and see the same."""
+
+    def scores(loss):
+        return {
+            row["init_seed"]: row["recall@1"]
+            for row in findings[loss]
+            if row["batch_size"] == batch and row[TEMPERATURE] == temperature
+        }
+
+    plain, decoupled = scores("info_nce"), scores("decoupled")
+    return interval([decoupled[seed] - plain[seed] for seed in plain])
+
+
+def _decoupled(findings: Findings) -> Verdict:
+    found = [(b, _gain(findings, b, 0.02)) for b in _batches(findings)]
+    numbers = ", ".join(f"{shown(gain)} at batch {b}" for b, gain in found)
+    return Verdict(all(gain.low > 0 for _, gain in found), f"temperature 0.02: {numbers}")
+
+
+def _small_temperatures(findings: Findings) -> Verdict:
+    temperatures = sorted({row[TEMPERATURE] for row in findings["info_nce"]})
+    low, high = temperatures[0], temperatures[-1]
+    batch = _batches(findings)[1]
+    cold, hot = (_gain(findings, batch, t) for t in (low, high))
+    return above(cold, hot, (f"gain at batch {batch} and {low:g}", f"at {high:g}"))
+
+
+def _dual(findings: Findings) -> Verdict:
+    small, large = (
+        above(
+            _at(findings, "dual_temperature", 0.1)[b],
+            _at(findings, "info_nce", 0.1)[b],
+            (f"batch {b}: dual", "InfoNCE"),
+        )
+        for b in (_batches(findings)[0], _batches(findings)[-1])
+    )
+    return Verdict(small.held, f"{small.because}; {large.because}")
+
+
+def draw(figure, findings: Findings, published) -> None:
+    """Retrieval by batch: BGE's, and ours by loss and temperature."""
+    left, right = figure.subplots(1, 2)
+    theirs = {int(b): y for b, y in published["C-Pack, retrieval by batch"].items()}
+    left.plot(list(theirs), list(theirs.values()), "ko-", ms=4)
+    left.set(title="C-Pack (BGE), retrieval", ylabel="nDCG@10 x 100")
+    styles = {"info_nce": "-", "decoupled": "--", "dual_temperature": ":"}
+    for number, t in enumerate(sorted({row[TEMPERATURE] for row in findings["info_nce"]})):
+        for loss, style in styles.items():
+            name = f"{loss}, {t:g}" if number == 0 or loss == "info_nce" else ""
+            line(right, _at(findings, loss, t), name, color=f"C{number}", ls=style)
+    right.set(title="captions, bag of embeddings", ylabel="recall@1")
+    right.legend(frameon=False, fontsize=8)
+    for plot in (left, right):
+        plot.set(xscale="log", xlabel="batch size")
+
+
+paper = Paper(
+    name="T5",
+    title="Batches, temperature and decoupling",
+    source=(
+        "Xiao et al., 2023, arXiv:2309.07597, Table 4; Yeh et al., 2021, arXiv:2110.06848; Zhang "
+        "et al., 2022, arXiv:2203.17248"
+    ),
+    published=PUBLISHED,
+    claims=(
+        Claim("Retrieval improves with the batch, at every temperature (C-Pack)", _larger),
+        Claim("Decoupling helps at small batches and 0.02 (DCL)", _decoupled),
+        Claim("It helps more at a low temperature than at a high one", _small_temperatures),
+        Claim("Dual temperature helps at the smallest batch (SimCo)", _dual),
+    ),
+    differs=(
+        "captions and a bag of embeddings instead of 200M text pairs or images, batches of 8 to "
+        "128, no memory bank; SimCo's comparison is with MoCo v2, ours with InfoNCE"
+    ),
+    small=Setting(steps=600, values=(0.02, 0.1, 0.5), batch_sizes=(8, 32, 128)),
+    full=Setting(
+        steps=20000,
+        batch_sizes=(256, 2048, 16384),
+        learning_rate=2e-5,
+        model=Checkpoint(name="google-bert/bert-base-uncased"),
+        values=(0.02, 0.1, 0.5),
+    ),
+    run=run,
+    draw=draw,
+)

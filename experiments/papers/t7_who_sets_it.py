@@ -1,0 +1,191 @@
+"""T7. Who sets the temperature: CLIP, SigLIP, MACL, schedules, iSogCLR, artanh.
+
+contrastive reproduce T7
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from material import TEMPERATURE, experiment, line, parallel, recall_at_1, unit, write_rows
+
+from contrastive.config import (
+    Artanh,
+    Checkpoint,
+    Individual,
+    InfoNCE,
+    Learned,
+    Loss,
+    ModelAware,
+    Oscillating,
+    SigLIP,
+    SogCLR,
+    WarmDown,
+)
+from contrastive.lab.claims import Verdict, above, curve, falls, shown
+from contrastive.lab.grid import Grid
+from contrastive.lab.paper import Claim, Findings, Paper, Setting, Where, swept
+from contrastive.lab.table import Interval, interval
+
+PUBLISHED = {
+    "CLIP": "learned from 0.07, logit scale clipped at 100",
+    "SigLIP, ImageNet 0-shot": {
+        "no bias": 62.0,
+        "b -10, t' log 10": 63.0,
+        "b -10, t' log 1": 61.0,
+        "b 0, t' log 10": 61.7,
+        "b 0, t' log 1": 53.7,
+    },
+    "MACL, SimCLR by batch": {
+        "fixed": {"256": 61.9, "512": 64.0, "1024": 65.3, "2048": 66.1},
+        "MACL": {"256": 64.3, "512": 65.2, "1024": 66.5, "2048": 66.9},
+    },
+    "MACL, SimCSE": {"fixed": 76.25, "MACL": 76.66},
+}
+STARTS = (0.01, 0.07, 0.5)
+
+
+def policies(steps: int) -> dict[str, Loss]:
+    """Every way to set it, one line each."""
+    learned = Learned(minimum=0.005, learning_rate=1e-2)
+    return {
+        "MACL": Loss(function=ModelAware(), temperature=0.1),
+        "oscillating": Loss(temperature=1.0, policy=Oscillating(other=0.1, period=steps // 2)),
+        "warm-down": Loss(temperature=0.1, policy=WarmDown(start=1.0, steps=steps // 2)),
+        "iSogCLR": Loss(function=SogCLR(rho=0.4), temperature=0.1, policy=Individual()),
+        "artanh": Loss(function=Artanh()),
+        "SigLIP, b -10": Loss(function=SigLIP(bias=-10.0), temperature=0.1, policy=learned),
+        "SigLIP, b 0": Loss(function=SigLIP(bias=0.0), temperature=0.1, policy=learned),
+        "learned": Loss(function=InfoNCE(), policy=learned),
+    }
+
+
+def run(setting: Setting, where: Where) -> Findings:
+    """English captions find their German translations, on images never trained on."""
+    pairs = parallel(where.data, "train")
+    rows = ({"query": english, "pos": [german]} for english, german in pairs)
+    train = write_rows(where.workdir / "data" / "parallel.jsonl", rows)
+    english, german = zip(*parallel(where.data, "test"), strict=True)
+
+    def score(encoder, params):
+        queries, documents = (unit(encoder.documents(params, x)) for x in (english, german))
+        return {"recall@1": recall_at_1(queries, documents, np.arange(len(english)))}
+
+    def of(loss: Loss, axes: dict, name: str):
+        base = experiment(name, setting, train).replace(loss=loss)
+        folder = where.workdir / name.replace(" ", "_").replace(",", "")
+        return swept(Grid(base, axes, setting.seeds), folder, score)
+
+    findings = {"fixed": of(Loss(), {TEMPERATURE: setting.values}, "fixed")}
+    for name, loss in policies(setting.steps).items():
+        axes = {TEMPERATURE: STARTS} if name == "learned" else {}
+        findings[name] = of(loss, axes, name)
+    return findings
+
+
+def _only(findings: Findings, name: str, metric: str = "recall@1") -> Interval:
+    return interval([row[metric] for row in findings[name] if metric in row])
+
+
+def _best_fixed(findings: Findings) -> tuple[float, Interval]:
+    found = curve(findings["fixed"], TEMPERATURE, "recall@1")
+    best = max(found, key=lambda t: found[t].mean)
+    return best, found[best]
+
+
+def _learned_ends(findings: Findings) -> Verdict:
+    best, _ = _best_fixed(findings)
+    ends = curve(findings["learned"], TEMPERATURE, "last/temperature")
+    numbers = ", ".join(f"from {start:g} it ends at {shown(x)}" for start, x in ends.items())
+    return Verdict(all(x.high < best for x in ends.values()), f"{numbers}; best fixed {best:g}")
+
+
+def _learned_loses(findings: Findings) -> Verdict:
+    best, fixed = _best_fixed(findings)
+    learned = curve(findings["learned"], TEMPERATURE, "recall@1")[0.07]
+    return above(fixed, learned, (f"fixed at {best:g}", "learned from 0.07"))
+
+
+def _loss_prefers(findings: Findings) -> Verdict:
+    losses = curve(findings["fixed"], TEMPERATURE, "last/loss")
+    best, _ = _best_fixed(findings)
+    lower = {t: x for t, x in losses.items() if t <= best}
+    return falls({-t: x for t, x in reversed(lower.items())})
+
+
+def _bias(findings: Findings) -> Verdict:
+    return above(_only(findings, "SigLIP, b -10"), _only(findings, "SigLIP, b 0"), ("-10", "0"))
+
+
+def _model_aware(findings: Findings) -> Verdict:
+    fixed = curve(findings["fixed"], TEMPERATURE, "recall@1")[0.1]
+    return above(_only(findings, "MACL"), fixed, ("MACL at 0.1", "fixed at 0.1"))
+
+
+def _artanh(findings: Findings) -> Verdict:
+    cold = curve(findings["fixed"], TEMPERATURE, "recall@1")[0.02]
+    hot = curve(findings["fixed"], TEMPERATURE, "recall@1")[1.0]
+    found = _only(findings, "artanh")
+    held = found.low > max(cold.high, hot.high)
+    return Verdict(held, f"artanh {shown(found)}, fixed {shown(cold)} at 0.02, {shown(hot)} at 1")
+
+
+def draw(figure, findings: Findings, published) -> None:
+    """SigLIP's bars, the fixed curve, and where other policies come out."""
+    left, right = figure.subplots(1, 2, width_ratios=(1, 2))
+    theirs = published["SigLIP, ImageNet 0-shot"]
+    left.barh(list(theirs), list(theirs.values()), color="0.4")
+    left.set(title="SigLIP, ImageNet 0-shot", xlim=(50, 65))
+    line(right, curve(findings["fixed"], TEMPERATURE, "recall@1"), "fixed")
+    learned = curve(findings["learned"], TEMPERATURE, "recall@1")
+    ends = curve(findings["learned"], TEMPERATURE, "last/temperature")
+    for start in learned:
+        right.annotate(
+            "",
+            (ends[start].mean, learned[start].mean),
+            (start, learned[start].mean),
+            arrowprops={"arrowstyle": "->", "color": "C1"},
+        )
+    right.plot([], [], color="C1", label="learned, from start to end")
+    names = [name for name in findings if name not in ("fixed", "learned")]
+    for number, name in enumerate(names):
+        label = f"{name}: {shown(_only(findings, name))}"
+        right.axhline(_only(findings, name).mean, color=f"C{number + 2}", lw=1, label=label)
+    right.set(xscale="log", xlabel="temperature", ylabel="recall@1, English to German")
+    right.legend(frameon=False, fontsize=7)
+
+
+paper = Paper(
+    name="T7",
+    title="Who sets the temperature",
+    source=(
+        "Radford et al., 2021, arXiv:2103.00020; Zhai et al., 2023, arXiv:2303.15343; Huang et "
+        "al., 2023, arXiv:2207.07874; Kukleva et al., 2023, arXiv:2303.13664; Qiu et al., 2023, "
+        "arXiv:2305.11965; Kim & Kim, 2025, arXiv:2501.17683"
+    ),
+    published=PUBLISHED,
+    claims=(
+        Claim("From any start, a learned temperature ends below the best fixed one", _learned_ends),
+        Claim("Learned from CLIP's 0.07 it is worse than the best fixed one", _learned_loses),
+        Claim(
+            "Below the best fixed one, training loss still falls with temperature", _loss_prefers
+        ),
+        Claim("SigLIP: a bias of -10 is a better start than 0", _bias),
+        Claim("MACL at 0.1 beats 0.1 fixed", _model_aware),
+        Claim("artanh, without a temperature, beats both a low and a high one", _artanh),
+    ),
+    differs=(
+        "captions in two languages and one bag of embeddings instead of images and texts and two "
+        "transformers; the first two claims are what an early run of ours found, not the papers'"
+    ),
+    small=Setting(steps=400, values=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)),
+    full=Setting(
+        steps=10000,
+        seeds=3,
+        batch_size=4096,
+        learning_rate=5e-5,
+        model=Checkpoint(name="FacebookAI/xlm-roberta-base"),
+        values=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
+    ),
+    run=run,
+    draw=draw,
+)
