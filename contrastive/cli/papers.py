@@ -38,7 +38,8 @@ def reproduce(
 
         paper = open_paper(name)
         folder = workdir or Path("runs") / "papers" / f"{paper.name}-{setting}"
-        results = run(paper, setting, Where(data_folder(data), folder))
+        where = Where(data_folder(data) if paper.needs_data else Path(), folder)
+        results = run(paper, setting, where)
         _report(results, folder)
 
 

@@ -89,6 +89,7 @@ class Paper:
       full: For a pod.
       run: Trains what is needed and returns numbers.
       draw: Draws the paper's figure beside ours on an empty Matplotlib figure.
+      needs_data: Whether it reads the folder of data.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Paper:
     full: Setting
     run: Callable[[Setting, Where], Findings]
     draw: Callable[[Any, Findings, Mapping[str, Any]], None]
+    needs_data: bool = True
 
 
 def reproduce(paper: Paper, setting: str, where: Where) -> Findings:
