@@ -58,11 +58,9 @@ def run(setting: Setting, where: Where) -> Findings:
     hard = blind.replace(**{"loss.function": HardNegative(), ABOVE: None, TEMPERATURE: HOT})
     heat = {TEMPERATURE: setting.values}
     grids = {
-        "filtered": Grid(
-            blind, {TEMPERATURE: setting.values, ABOVE: (0.0, 0.1, NEVER)}, setting.seeds
-        ),
+        "filtered": Grid(blind, {TEMPERATURE: setting.values, ABOVE: (0.1, NEVER)}, setting.seeds),
         "oracle": Grid(oracle, heat, setting.seeds),
-        "debiased": Grid(hard, {BETA: (0.0, 0.5, 1.0, 2.0, 6.0), TAU: (0.0, 0.01)}, setting.seeds),
+        "debiased": Grid(hard, {BETA: (0.0, 0.5, 1.0, 2.0), TAU: (0.0, 0.01)}, setting.seeds),
     }
     return {name: swept(grid, where.workdir / name, score) for name, grid in grids.items()}
 
@@ -133,7 +131,7 @@ def draw(figure, findings: Findings, published) -> None:
     for tau in (0.0, 0.01):
         line(middle, _debiased(findings, tau), f"tau+ {tau:g}")
     middle.set(title=f"CLINC150 at {HOT:g}", ylabel="10 nearest, accuracy", xlabel="beta")
-    for limit, name in ((NEVER, "no filter"), (0.1, "above positive + 0.1"), (0.0, "above it")):
+    for limit, name in ((NEVER, "no filter"), (0.1, "above positive + 0.1")):
         line(right, _filtered(findings, limit), name)
     line(right, curve(findings["oracle"], TEMPERATURE, METRIC), "same intent (oracle)")
     right.set(title="CLINC150, filters", xscale="log", xlabel="temperature")
@@ -162,7 +160,7 @@ paper = Paper(
         "utterances of 150 intents and a bag of embeddings instead of images and ResNet-50; one "
         "false negative in 150 by chance, so tau+ is 0.01 and not 0.1"
     ),
-    small=Setting(steps=400, values=(0.02, 0.05, 0.1, 0.2, 0.5)),
+    small=Setting(steps=400, values=(0.02, 0.05, 0.1, 0.5)),
     full=Setting(
         steps=10000,
         seeds=5,

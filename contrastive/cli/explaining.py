@@ -1,4 +1,4 @@
-"""The command of papers: reproduce."""
+"""Commands that explain: advise and reproduce."""
 
 from __future__ import annotations
 
@@ -8,6 +8,21 @@ from typing import Any, Literal
 import tyro
 
 from contrastive.cli.stopping import stoppable
+
+
+def advise(workdir: tyro.conf.Positional[Path], /) -> None:
+    """Say what a run shows about its temperature, and what to change: contrastive advise DIR.
+
+    Looks at the metrics of a run that is finished, at work or diverged, and tells too low from too
+    high, and both from a learning rate, copies among negatives, and embeddings of any length.
+
+    Args:
+      workdir: Folder of a run of train or finetune.
+    """
+    from contrastive.lab.advisor import advise as found
+
+    for finding in found(workdir):
+        print(f"{finding.cause}: {finding.seen}\n    {finding.advice}")
 
 
 def reproduce(
