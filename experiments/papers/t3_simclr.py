@@ -86,11 +86,11 @@ def distorted(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     found = np.empty_like(images)
     middle = (np.array(images.shape[1:]) - 1) / 2
     for number, image in enumerate(images):
-        angle, scale = rng.uniform(-0.35, 0.35), rng.uniform(0.85, 1.2)
+        angle, scale = rng.uniform(-0.25, 0.25), rng.uniform(0.9, 1.1)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * scale
-        moved = middle + rng.uniform(-1, 1, 2) * image.shape[0] / 8
+        moved = middle + rng.uniform(-1, 1, 2) * image.shape[0] / 16
         found[number] = affine_transform(image, turn, middle - turn @ moved, order=1)
-    return found + rng.normal(0, 0.1, images.shape).astype(np.float32)
+    return found + rng.normal(0, 0.05, images.shape).astype(np.float32)
 
 
 def _init(key, pixels: int):
@@ -148,17 +148,23 @@ def _train(setting: Setting, temperatures, unit: bool, data) -> list[dict[str, f
         state = every_step(state, heat, *views(setting.batch_size))
     seen = {name: np.asarray(x) for name, x in every_look(state[0], heat, *views(512)).items()}
     read = jax.jit(jax.vmap(hidden, in_axes=(0, None)))
-    known, asked = (np.asarray(read(state[0], x)) for x in (images, tested))
+    few = _few_of_each(labels)
+    known, asked = (np.asarray(read(state[0], x)) for x in (images[few], tested))
     return [
         {
             "temperature": t,
             "seed": seed,
             "entropy": float(seen["entropy"][place]),
             "contrastive accuracy": float(seen["accuracy"][place]),
-            "top 1": _probe(known[place], labels, asked[place], truth),
+            "top 1": _probe(known[place], labels[few], asked[place], truth),
         }
         for place, (t, seed) in enumerate(grid)
     ]
+
+
+def _few_of_each(labels: np.ndarray, count: int = 10) -> np.ndarray:
+    """Places of the first so many of each class: with all labels, pixels alone would do."""
+    return np.concatenate([np.flatnonzero(labels == one)[:count] for one in np.unique(labels)])
 
 
 def _probe(known, labels, asked, truth) -> float:
@@ -247,7 +253,7 @@ paper = Paper(
         "1,300 digits of 8 x 8 pixels and two layers instead of ImageNet and ResNet-50; batch 256 "
         "instead of 4,096"
     ),
-    small=Setting(steps=1000, learning_rate=1e-3, values=(0.02, 0.05, 0.1, 0.2, 0.5, 1.0)),
+    small=Setting(steps=800, learning_rate=1e-3, values=(0.02, 0.05, 0.1, 0.2, 0.5, 1.0)),
     full=Setting(
         steps=20000, batch_size=1024, seeds=5, learning_rate=1e-3, values=(0.05, 0.1, 0.5, 1.0)
     ),

@@ -21,7 +21,7 @@ from contrastive.config import (
     SogCLR,
     WarmDown,
 )
-from contrastive.lab.claims import Verdict, above, curve, falls, shown
+from contrastive.lab.claims import Verdict, above, curve, shown
 from contrastive.lab.grid import Grid
 from contrastive.lab.paper import Claim, Findings, Paper, Setting, Where, swept
 from contrastive.lab.table import Interval, interval
@@ -108,8 +108,8 @@ def _learned_loses(findings: Findings) -> Verdict:
 def _loss_prefers(findings: Findings) -> Verdict:
     losses = curve(findings["fixed"], TEMPERATURE, "last/loss")
     best, _ = _best_fixed(findings)
-    lower = {t: x for t, x in losses.items() if t <= best}
-    return falls({-t: x for t, x in reversed(lower.items())})
+    below = max(t for t in losses if t < best)
+    return above(losses[best], losses[below], (f"loss at {best:g}", f"at {below:g}"))
 
 
 def _bias(findings: Findings) -> Verdict:

@@ -23,10 +23,9 @@ from contrastive.losses import info_nce
 from contrastive.models.embedder import Embedder
 from contrastive.models.scratch import from_scratch
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-sys.path.append(str(BENCHMARKS))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-from loss_programs import JaxLoss, truth  # noqa: E402 the line above finds it
+from loss_programs import JaxLoss, truth
 
 PUBLISHED = {
     "Inf-CL, GB of loss memory on each of 8 GPUs": {
@@ -62,7 +61,7 @@ def _bytes(sizes: tuple[int, ...]) -> dict[str, dict[str, int]]:
     """Of each of eight simulated devices, which JAX makes only as it starts: in another process."""
     code = _COUNT.replace("WIDTH", str(WIDTH)).replace("LAYOUTS", repr(LAYOUTS))
     own = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-    paths = os.pathsep.join([str(BENCHMARKS), *sys.path])
+    paths = os.pathsep.join(sys.path)
     done = subprocess.run(
         [sys.executable, "-c", code, ",".join(map(str, sizes))],
         env={**os.environ, **own, "PYTHONPATH": paths},

@@ -1,5 +1,6 @@
 """Runs made to fail, and healthy ones: the adviser finds the cause, and it is not always heat."""
 
+import dataclasses
 import json
 import random
 
@@ -8,7 +9,7 @@ import pytest
 from contrastive import config
 from contrastive.cli import main
 from contrastive.errors import DivergedError, FolderError
-from contrastive.lab.advisor import advise
+from contrastive.lab.advisor import Observed, advise, findings
 from contrastive.training.runner import run
 
 TOPICS, ROWS = 60, 1200
@@ -94,11 +95,36 @@ def test_the_cause_of_a_prepared_run(rows, tmp_path, name, capsys):
     assert f"{cause}: {found[0].seen}" in capsys.readouterr().out
 
 
-def test_a_narrow_range_is_said_to_be_harmless(rows, tmp_path):
-    run(settings(rows, **{"loss.temperature": 0.001}), tmp_path / "run")
-    low, narrow = advise(tmp_path / "run")
-    assert (low.cause, narrow.cause) == ("low_temperature", "narrow_range")
+def observed(first=None, **last):
+    """A run of one number each: healthy but for what is said."""
+    healthy = {
+        "step": 90,
+        "loss": 0.2,
+        "temperature": 0.02,
+        "accuracy": 0.98,
+        "effective_negatives": 60.0,
+        "saturated": 0.1,
+        "top_10_share": 0.5,
+        "grad_norm": 0.1,
+    }
+    start = {"loss": 4.0, "accuracy": 0.1, "grad_norm": 1.0, **(first or {})}
+    settings = config.Experiment(name="x", batch_size=256)
+    return Observed(settings, [start["loss"], 0.2], start, healthy | last)
+
+
+def test_a_narrow_range_is_said_to_be_harmless():
+    healthy, narrow = findings(observed(negative_cosine=0.72, positive_cosine=0.91))
+    assert (healthy.cause, narrow.cause) == ("healthy", "narrow_range")
+    assert "0.72 on average, of positives 0.91" in narrow.seen
     assert "harmless for ranking" in narrow.advice
+
+
+def test_a_learned_temperature_at_its_limit_is_said_to_be_there():
+    run = observed(temperature=0.01)
+    learned = run.config.replace(**{"loss.policy": config.Learned()})
+    (found,) = findings(dataclasses.replace(run, config=learned))
+    assert found.cause == "at_limit"
+    assert "minimum, 0.01" in found.seen
 
 
 def test_other_folders_are_refused(tmp_path):
