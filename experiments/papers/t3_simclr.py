@@ -244,10 +244,22 @@ paper = Paper(
     source="Chen et al., 2020, arXiv:2002.05709, Table 5",
     published=PUBLISHED,
     claims=(
-        Claim("Contrastive accuracy falls with temperature", _accuracy),
-        Claim("Entropy rises with temperature", _entropy),
-        Claim("The probe's score peaks inside", _peak),
-        Claim("Not normalised: the best contrastive accuracy, and a worse probe", _plain),
+        Claim(
+            "Contrastive accuracy falls with temperature",
+            _accuracy,
+            "90.5 at 0.05, 87.8 at 0.1, 68.2 at 0.5, 59.1 at 1",
+        ),
+        Claim(
+            "Entropy rises with temperature",
+            _entropy,
+            "1.0 at 0.05, 4.5 at 0.1, 8.2 at 0.5, 8.3 at 1",
+        ),
+        Claim("The probe's score peaks inside", _peak, "59.7 at 0.05, 64.4 at 0.1, 58.0 at 1"),
+        Claim(
+            "Not normalised: the best contrastive accuracy, and a worse probe",
+            _plain,
+            "contrastive 92.1 against 90.5; probe 57.0 against 64.4",
+        ),
     ),
     differs=(
         "1,300 digits of 8 x 8 pixels and two layers instead of ImageNet and ResNet-50; batch 256 "

@@ -149,12 +149,22 @@ paper = Paper(
     published=PUBLISHED,
     claims=(
         Claim(
-            "Leaving out false negatives that are known helps at every temperature", _oracle_helps
+            "Leaving out false negatives that are known helps at every temperature",
+            _oracle_helps,
+            "0.541 to 0.586 (NV-Retriever)",
         ),
         Claim("It helps more at the lowest temperature than at the highest", _oracle),
         Claim("So does leaving out those 0.1 above the positive (Qwen3's margin)", _margin),
-        Claim("Up to 1, weighting hard negatives up helps (HCL)", _hardness),
-        Claim("Taking expected false negatives off helps (debiased)", _debiasing),
+        Claim(
+            "Up to 1, weighting hard negatives up helps (HCL)",
+            _hardness,
+            "84.26 at beta 0, 86.38 at 0.5, 87.44 at 1",
+        ),
+        Claim(
+            "Taking expected false negatives off helps (debiased)",
+            _debiasing,
+            "80.15 biased, 84.26 at tau+ 0.1",
+        ),
     ),
     differs=(
         "utterances of 150 intents and a bag of embeddings instead of images and ResNet-50; one "

@@ -169,9 +169,15 @@ paper = Paper(
         Claim(
             "Below the best fixed one, training loss still falls with temperature", _loss_prefers
         ),
-        Claim("SigLIP: a bias of -10 is a better start than 0", _bias),
-        Claim("MACL at 0.1 beats 0.1 fixed", _model_aware),
-        Claim("artanh, without a temperature, beats both a low and a high one", _artanh),
+        Claim(
+            "SigLIP: a bias of -10 is a better start than 0", _bias, "63.0 with -10, 61.7 with 0"
+        ),
+        Claim("MACL at 0.1 beats 0.1 fixed", _model_aware, "64.3 against 61.9 at batch 256"),
+        Claim(
+            "artanh, without a temperature, beats both a low and a high one",
+            _artanh,
+            "no temperature to choose",
+        ),
     ),
     differs=(
         "captions in two languages and one bag of embeddings instead of images and texts and two "
