@@ -111,8 +111,8 @@ def draw(figure, findings: Findings, published) -> None:
     left.set(title="CIFAR-100, ResNet-18", ylabel="linear probe, accuracy x 100")
     line(middle, _curve(findings, "accuracy of 10 nearest"), "")
     middle.set(title="CLINC150, bag of embeddings", ylabel="10 nearest, accuracy")
-    for plot in (left, middle):
-        plot.set(xscale="log", xlabel="temperature")
+    left.set(xlabel="temperature")
+    middle.set(xscale="log", xlabel="temperature")
     across, up = _curve(findings, "uniformity"), _curve(findings, "tolerance")
     right.plot([x.mean for x in across.values()], [y.mean for y in up.values()], "-", color="0.7")
     for t in across:
@@ -129,9 +129,7 @@ paper = Paper(
     claims=(
         Claim("The score peaks inside", _peak, "49.8 at 0.05, 56.4 at 0.3, 50.1 at 0.8"),
         Claim("From 0.1 on, tolerance rises with temperature", _tolerance, "rises"),
-        Claim(
-            "From 0.1 on, uniformity worsens with temperature", _uniformity, "worsens"
-        ),
+        Claim("From 0.1 on, uniformity worsens with temperature", _uniformity, "worsens"),
         Claim(
             "The penalty distribution spreads over more negatives with temperature",
             _entropy,

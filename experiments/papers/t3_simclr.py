@@ -265,7 +265,7 @@ paper = Paper(
         "1,300 digits of 8 x 8 pixels and two layers instead of ImageNet and ResNet-50; batch 256 "
         "instead of 4,096"
     ),
-    small=Setting(steps=800, learning_rate=1e-3, values=(0.02, 0.05, 0.1, 0.2, 0.5, 1.0)),
+    small=Setting(steps=800, learning_rate=1e-3, values=(0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 3.0)),
     full=Setting(
         steps=20000, batch_size=1024, seeds=5, learning_rate=1e-3, values=(0.05, 0.1, 0.5, 1.0)
     ),

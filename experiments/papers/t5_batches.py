@@ -129,6 +129,9 @@ def draw(figure, findings: Findings, published) -> None:
     right.legend(frameon=False, fontsize=8)
     for plot in (left, right):
         plot.set(xscale="log", xlabel="batch size")
+    for plot, sizes in ((left, theirs), (right, _batches(findings))):
+        plot.set_xticks(list(sizes), [f"{size:,}" for size in sizes])
+        plot.set_xticks([], minor=True)
 
 
 paper = Paper(

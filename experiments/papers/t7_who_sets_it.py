@@ -151,7 +151,8 @@ def draw(figure, findings: Findings, published) -> None:
         label = f"{name}: {shown(_only(findings, name))}"
         right.axhline(_only(findings, name).mean, color=f"C{number + 2}", lw=1, label=label)
     right.set(xscale="log", xlabel="temperature", ylabel="recall@1, English to German")
-    right.legend(frameon=False, fontsize=7)
+    right.set(ylim=(min(y.low for y in learned.values()) - 0.05, 1.0))  # some lines are below
+    right.legend(frameon=False, fontsize=7, loc="lower center", ncols=2)
 
 
 paper = Paper(
