@@ -34,11 +34,21 @@ def losses_of(workdir, number):
     return [row["loss"] for row in rows if row["member"] == number and "loss" in row]
 
 
+def histograms_of(workdir, number):
+    rows = [row for path in workdir.rglob("histograms.jsonl") for row in read_metrics(path)]
+    return [row for row in rows if row["member"] == number]
+
+
+def score(encoder, params):
+    """A number that only a run's own parameters have."""
+    return {"first": float(encoder.queries(params, ["kaba lode"])[0, 0])}
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     grid = Grid(base(folder), AXES, seeds=2)
-    return grid, folder, sweep(grid, folder / "sweep")
+    return grid, folder, sweep(grid, folder / "sweep", score)
 
 
 def test_each_run_is_the_run_alone(swept, tmp_path):
@@ -54,12 +64,21 @@ def test_each_run_is_the_run_alone(swept, tmp_path):
         assert row["best_step"] == alone["best_step"]
         for name, value in alone["scores"].items():
             assert row[name] == pytest.approx(value, abs=1e-6), name
+        last = {name: x for each in rows for name, x in each.items() if x is not None}
+        for name in ("loss", "effective_negatives", "modality_gap", "top_10_share"):
+            assert row[f"last/{name}"] == pytest.approx(last[name], rel=1e-4), name
+        (bins,) = read_metrics(tmp_path / str(member.number) / "histograms.jsonl")
+        (own,) = histograms_of(folder / "sweep", member.number)
+        assert own["step"] == bins["step"] == 6
+        np.testing.assert_allclose(own["positive"], bins["positive"], atol=1 / 8 + 1e-6)
+        assert np.abs(np.subtract(own["negative"], bins["negative"])).sum() < 0.05
 
 
 def test_seeds_and_settings_differ(swept):
     _, folder, table = swept
     last = [losses_of(folder / "sweep", row["member"])[-1] for row in table["rows"]]
     assert len(set(np.round(last, 6))) == 12
+    assert len({row["first"] for row in table["rows"]}) == 12
 
 
 def test_the_table_is_written_twice(swept):
@@ -71,7 +90,7 @@ def test_the_table_is_written_twice(swept):
 
 def test_given_again_nothing_is_trained(swept):
     grid, folder, table = swept
-    again = sweep(grid, folder / "sweep")
+    again = sweep(grid, folder / "sweep", score)
     assert again["rows"] == table["rows"]
 
 
@@ -83,11 +102,14 @@ def test_runs_that_do_not_fit_go_one_part_after_the_other(swept, tmp_path, monke
         sweeping.Batched, "memory", lambda self, batch: asked.append(whole(self, batch)) or 300
     )
     monkeypatch.setattr(sweeping, "free_memory", lambda: 100 / jax.device_count())
-    parts = sweep(grid, tmp_path / "parts")
+    parts = sweep(grid, tmp_path / "parts", score)
     assert asked[0] > 1000
     assert len(list((tmp_path / "parts").rglob("rows.json"))) == 4  # 300 / (0.8 * 100)
     for a, b in zip(parts["rows"], table["rows"], strict=True):
-        assert a == pytest.approx(b, abs=1e-6)
+        scores = {name: x for name, x in b.items() if not name.startswith("last/")}
+        assert {name: a[name] for name in scores} == pytest.approx(scores, abs=1e-6)
+        # Sums over a batch, which another program adds up in another order.
+        assert a == pytest.approx(b, rel=1e-5)
 
 
 def test_stopped_and_given_again(swept, tmp_path, monkeypatch):
@@ -109,8 +131,8 @@ def test_stopped_and_given_again(swept, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(sweeping.crew, "Interrupt", AfterSteps)
-        assert sweep(grid, tmp_path / "stopped") is None
-    resumed = sweep(grid, tmp_path / "stopped")
+        assert sweep(grid, tmp_path / "stopped", score) is None
+    resumed = sweep(grid, tmp_path / "stopped", score)
     assert resumed["rows"] == table["rows"]
     whole = losses_of(tmp_path / "stopped", 3)
     assert len(whole) == CHANGES["steps"]
