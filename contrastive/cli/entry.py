@@ -11,6 +11,7 @@ import tyro
 from contrastive.cli.experiments import sweep, sweep_file, train, train_file
 from contrastive.cli.models import encode, evaluate, search
 from contrastive.cli.papers import reproduce
+from contrastive.cli.reports import report
 from contrastive.cli.stopping import stoppable
 from contrastive.errors import UserError
 
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "train": train,
                 "sweep": sweep,
                 "finetune": finetune,
+                "report": report,
                 "reproduce": reproduce,
                 "evaluate": evaluate,
                 "encode": encode,
