@@ -19,8 +19,8 @@ from contrastive.temperature.details import BINS, EDGES
 CENTRES = [round(float(low + high) / 2, 4) for low, high in pairwise(EDGES)]
 """Of the bins of cosines."""
 
+_WIDTH = round(2 / BINS, 4)
 _STEPS = 24  # a slider has no more of them; a page of all would be large
-_BINS = {"x0": CENTRES[0], "dx": round(2 / BINS, 4)}
 _AXIS = {"title": {"text": "cosine"}}
 
 
@@ -66,7 +66,7 @@ def _block(study: Study, settings: Sequence[Setting], column: str | None, title:
     return Block(
         pictures,
         [
-            Control(study.axis, places, best or 0),
+            Control(study.axis, places, best or 0, "menu" if study.axis == "run" else "slider"),
             Control("step", [str(step) for step in steps], len(steps) - 1),
         ],
         title=title,
@@ -140,8 +140,8 @@ def penalties(negative: Sequence[float], temperature: float) -> dict[int, float]
 
 def _histogram(look: Histograms, bounds: list[float], top: float) -> Frame:
     traces = [
-        _bars(look.negative, "negatives", ORANGE, opacity=0.6),
-        _bars(look.positive, "positives", BLUE, opacity=0.6),
+        _stairs(look.negative, "negatives", ORANGE),
+        _stairs(look.positive, "positives", BLUE),
     ]
     y = {"title": {"text": "share"}, "range": [0, 1.05 * top]}
     means = [
@@ -152,23 +152,17 @@ def _histogram(look: Histograms, bounds: list[float], top: float) -> Frame:
         f"Temperature {look.temperature:.3g}, step {look.step}: the mean cosine of positives is "
         f"{means[0]:.2f}, that of negatives {means[1]:.2f}."
     )
-    return Frame(drawn(traces, {**_AXIS, "range": bounds}, y, barmode="overlay", bargap=0), said)
+    return Frame(drawn(traces, {**_AXIS, "range": bounds}, y), said)
 
 
 def _gradient(look: Histograms, bounds: list[float]) -> Frame:
     shares = gradient_shares(look.negative, look.temperature)
     traces = [
-        _bars(look.negative, "share of the negatives", GREY),
-        go.Scatter(
-            **_BINS,
-            y=[round(share, 5) for share in shares],
-            name="share of the gradient",
-            line={"color": ORANGE, "shape": "hvh"},
-            hovertemplate="cosine %{x:.2f}: %{y:.4f}<extra>%{fullData.name}</extra>",
-        ),
+        _stairs(look.negative, "share of the negatives", GREY),
+        _stairs(shares, "share of the gradient", ORANGE, filled=False),
     ]
     y = {"title": {"text": "share"}, "rangemode": "tozero"}
-    figure = drawn(traces, {**_AXIS, "range": bounds}, y, bargap=0)
+    figure = drawn(traces, {**_AXIS, "range": bounds}, y)
     return Frame(figure, _hardest_half(look, shares))
 
 
@@ -186,14 +180,17 @@ def _hardest_half(look: Histograms, shares: Sequence[float]) -> str:
     return "No negatives."
 
 
-def _bars(bins: Sequence[float], name: str, colour: str, **style) -> go.Bar:
-    return go.Bar(
-        **_BINS,
-        y=[round(share, 5) for share in bins],
+def _stairs(bins: Sequence[float], name: str, colour: str, *, filled: bool = True) -> go.Scatter:
+    # Beyond both ends it is zero: the first and the last bin are then as wide as the others.
+    return go.Scatter(
+        x0=round(CENTRES[0] - _WIDTH, 4),
+        dx=_WIDTH,
+        y=[0, *(round(share, 5) for share in bins), 0],
         name=name,
-        marker={"color": colour, "line": {"width": 0}},
+        mode="lines",
+        line={"color": colour, "shape": "hvh", "width": 1.5},
+        fill="tozeroy" if filled else "none",
         hovertemplate="cosine %{x:.2f}: %{y:.4f}<extra>%{fullData.name}</extra>",
-        **style,
     )
 
 

@@ -107,9 +107,9 @@ def keys(studies: Sequence[Study]) -> list[Key]:
     labels = iter(label for label, _, _ in labelled(studies))
     found = []
     for number, study in enumerate(studies):
-        # The last fifth of the scale is too light for white paper.
-        places = [0.8 * i / max(len(study.settings) - 1, 1) for i in range(len(study.settings))]
-        colours = sample_colorscale("Viridis", places)
+        # The rest of the scale is too light for white paper.
+        places = [0.65 * i / max(len(study.settings) - 1, 1) for i in range(len(study.settings))]
+        colours = sample_colorscale("Plasma", places)
         dash = _DASHES[number % len(_DASHES)]
         found += [Key(next(labels), str(colour), dash) for colour in colours]
     return found

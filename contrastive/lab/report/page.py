@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
-from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from contrastive.errors import ConfigError
@@ -76,9 +75,9 @@ def html(folders: Sequence[Folder]) -> str:
     found = studies(folders)
     return template.render(
         title=", ".join(dict.fromkeys(folder.config.name for folder in folders)),
-        css=Markup((room / "page.css").read_text(encoding="utf-8")),
-        js=Markup((room / "page.js").read_text(encoding="utf-8")),
-        plotly=Markup(get_plotlyjs()),
+        css=(room / "page.css").read_text(encoding="utf-8"),
+        js=(room / "page.js").read_text(encoding="utf-8"),
+        plotly=get_plotlyjs(),
         frames=_frames,
         sections=[*_sections(found), _differences(folders)],
         advice=_advice(folders),
@@ -87,13 +86,13 @@ def html(folders: Sequence[Folder]) -> str:
     )
 
 
-def _frames(picture: Picture) -> Markup:
+def _frames(picture: Picture) -> str:
     """The frames of a picture as JSON that no text in it can end."""
     frames = [
         f'{{"words": {json.dumps(words)}, {str(figure.to_json())[1:]}'
         for figure, words in picture.frames
     ]
-    return Markup(f"[{', '.join(frames)}]".replace("<", "\\u003c"))
+    return f"[{', '.join(frames)}]".replace("<", "\\u003c")
 
 
 def _sections(found: Sequence[Study]) -> list[Section]:

@@ -73,13 +73,14 @@ def _read(path: Path, label: str) -> Folder:
             f"{path} is neither the folder of a run nor of a sweep; expected a --workdir of "
             f"`contrastive train` or `contrastive sweep` ({error})"
         ) from None
-    axes = _json(path / "inputs.json").get("axes")
-    ending = _json(path / (JSON if axes is not None else "results.json"))
-    axes = ending.get("axes", axes)
+    table = _json(path / JSON)
+    axes = table.get("axes", _json(path / "inputs.json").get("axes"))
     if axes is None:
+        ending = _json(path / "results.json")
         settings = [Setting(label, {}, config, [_run(path, ending)])]
     else:
-        settings = _settings(path, label, config, axes, ending)
+        ending = table
+        settings = _settings(path, label, config, axes, table)
     return Folder(
         path=path,
         label=label,
