@@ -13,7 +13,7 @@ from contrastive.errors import ConfigError, FolderError
 from contrastive.lab.advisor import Finding
 from contrastive.lab.report import page
 from contrastive.lab.report.cosines import cosine_blocks, penalty_picture
-from contrastive.lab.report.curves import once_table, plane, training_blocks
+from contrastive.lab.report.curves import once_table, planes, training_blocks
 from contrastive.lab.report.page import write_report
 from contrastive.lab.report.reading import read
 from contrastive.lab.report.scores import score_blocks, score_table
@@ -184,8 +184,7 @@ def test_what_was_measured_once_is_a_table(tmp_path):
 
 def test_the_plane_has_tolerance_where_it_was_measured(tmp_path):
     folder = reported.write_sweep(tmp_path / "s")
-    picture = plane(read_studies(folder))
-    assert picture is not None
+    (picture,) = planes(read_studies(folder))
     assert picture.title == "Uniformity and alignment"
     (points,) = traces(picture)
     assert (points.x, points.y) == ((-1.5, -3.5, -5.0), (0.5, 0.5, 0.5))
@@ -194,8 +193,9 @@ def test_the_plane_has_tolerance_where_it_was_measured(tmp_path):
     for row in table["rows"][:2]:
         row |= {"uniformity": -2.0 - row["member"], "tolerance": 0.25}
     reported.write_json(folder / "sweep.json", table)
-    picture = plane(read_studies(folder))
-    assert picture is not None
+    without = reported.write_sweep(tmp_path / "without")
+    picture, other = planes(read_studies(folder, without))
+    assert traces(other)[0].name == "without"
     (points,) = traces(picture)
     assert (points.x, points.y, points.text) == ((-2.5,), (0.25,), ("0.05",))
 

@@ -16,7 +16,7 @@ from contrastive.lab.report.study import TEMPERATURE, Study, labelled
 _DASHES = ("", "7px,3px", "2px,3px", "9px,3px,2px,3px")
 _MARKERS = 30  # a line with more points has none
 
-MEANINGS = {
+_MEANINGS = {
     "loss": "Mean over the batch. Losses at different temperatures are not comparable.",
     "accuracy": "How often the positive scores above every negative of the batch.",
     "effective_negatives": "How many negatives carry the gradient: exp of their shares' entropy.",
@@ -59,10 +59,10 @@ def training_blocks(studies: Sequence[Study]) -> list[Block]:
     ]
     several = _at_several_steps([setting for setting, _ in lines])
     blocks, legend = [], [key for _, key in lines]
-    if main := [name for name in MEANINGS if name in several]:
-        pictures = [Picture(n, MEANINGS[n], [_curves(lines, n)], small=True) for n in main]
+    if main := [name for name in _MEANINGS if name in several]:
+        pictures = [Picture(n, _MEANINGS[n], [_curves(lines, n)], small=True) for n in main]
         blocks.append(Block(pictures, legend=legend))
-    if others := sorted(several - set(MEANINGS)):
+    if others := sorted(several - set(_MEANINGS)):
         picture = Picture("Other metrics", "", [_curves(lines, name) for name in others])
         blocks.append(Block([picture], [Control("metric", others, kind="menu")], legend))
     return blocks
@@ -133,30 +133,33 @@ def _curves(lines: Sequence[tuple[Setting, Key]], name: str) -> Frame:
     return Frame(drawn(traces, {"title": {"text": "step"}}, {}, showlegend=False))
 
 
-def plane(studies: Sequence[Study]) -> Picture | None:
-    """Uniformity against tolerance, or against alignment where no text has a label.
+def planes(studies: Sequence[Study]) -> list[Picture]:
+    """Uniformity against tolerance, and against alignment where no text has a label.
 
     Args:
       studies: A point is a setting, the mean over its seeds.
 
     Returns:
-      The picture, None where neither was measured.
+      The pictures, none of what was not measured.
     """
     uniformity = "Uniformity: lower is more evenly spread over the sphere. "
-    for other, caption in (
-        ("tolerance", "Tolerance: the mean cosine of texts of one label; higher is more alike."),
-        (
-            "alignment",
-            "Alignment: the mean squared distance of queries and positives; lower is closer. "
-            "Tolerance takes its place where texts have labels.",
-        ),
+    tolerance = "Tolerance: the mean cosine of texts of one label; higher is more alike."
+    alignment = (
+        "Alignment: the mean squared distance of queries and positives; lower is closer. "
+        "Tolerance takes its place where texts have labels."
+    )
+    tolerant = [(study, _points(study, "tolerance", studies)) for study in studies]
+    others = [study for study, points in tolerant if not points]
+    found = []
+    for name, caption, traces in (
+        ("tolerance", tolerance, [x for _, points in tolerant for x in points]),
+        ("alignment", alignment, [x for s in others for x in _points(s, "alignment", studies)]),
     ):
-        traces = [trace for study in studies for trace in _points(study, other, studies)]
         if traces:
-            x, y = {"title": {"text": "uniformity"}}, {"title": {"text": other}}
+            x, y = {"title": {"text": "uniformity"}}, {"title": {"text": name}}
             figure = drawn(traces, x, y, showlegend=len(traces) > 1)
-            return Picture(f"Uniformity and {other}", uniformity + caption, [Frame(figure)])
-    return None
+            found.append(Picture(f"Uniformity and {name}", uniformity + caption, [Frame(figure)]))
+    return found
 
 
 def _points(study: Study, other: str, studies: Sequence[Study]) -> list[go.Scatter]:

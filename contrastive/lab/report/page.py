@@ -15,12 +15,12 @@ from contrastive.errors import ConfigError
 from contrastive.lab.advisor import Finding, advise
 from contrastive.lab.report.block import Block, Line, Picture, Table
 from contrastive.lab.report.cosines import cosine_blocks, penalty_picture
-from contrastive.lab.report.curves import once_table, plane, training_blocks
+from contrastive.lab.report.curves import once_table, planes, training_blocks
 from contrastive.lab.report.reading import Folder, read, shown
 from contrastive.lab.report.scores import score_blocks, score_table
 from contrastive.lab.report.study import Study, differences_of, score_columns, studies
 
-PAGE = "report.html"
+_PAGE = "report.html"
 
 
 class Section(NamedTuple):
@@ -31,12 +31,14 @@ class Section(NamedTuple):
       blocks: Pictures.
       missing: What is said where there are none.
       table: Before them; where it has no lines, it is left out.
+      words: Below the heading.
     """
 
     title: str
     blocks: Sequence[Block]
     missing: str
     table: Table | None = None
+    words: str = ""
 
 
 def write_report(paths: Sequence[Path], output: Path | None = None) -> Path:
@@ -55,7 +57,7 @@ def write_report(paths: Sequence[Path], output: Path | None = None) -> Path:
     """
     if not paths:
         raise ConfigError("contrastive report needs the folder of a run or of a sweep, or several")
-    output = output or paths[0] / PAGE
+    output = output or paths[0] / _PAGE
     output.write_text(html(read(paths)), encoding="utf-8")
     return output
 
@@ -89,15 +91,14 @@ def html(folders: Sequence[Folder]) -> str:
 def _frames(picture: Picture) -> str:
     """The frames of a picture as JSON that no text in it can end."""
     frames = [
-        f'{{"words": {json.dumps(words)}, {str(figure.to_json())[1:]}'
-        for figure, words in picture.frames
+        {"words": words, **json.loads(str(figure.to_json()))} for figure, words in picture.frames
     ]
-    return f"[{', '.join(frames)}]".replace("<", "\\u003c")
+    return json.dumps(frames, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _sections(found: Sequence[Study]) -> list[Section]:
     columns = score_columns(found)
-    penalties, uniformity, once = penalty_picture(found), plane(found), once_table(found)
+    penalties, once = penalty_picture(found), once_table(found)
     alike = (
         "No picture: the settings do not differ in a number. Sweep one, or give runs that differ "
         "in one."
@@ -118,11 +119,16 @@ def _sections(found: Sequence[Study]) -> list[Section]:
             [Block([penalties])] if penalties else [],
             "They need histograms of normalised embeddings.",
         ),
-        Section("Training", training_blocks(found), "Nothing has been logged at several steps."),
+        Section(
+            "Training",
+            training_blocks(found),
+            "Nothing has been logged at several steps.",
+            words="Means over seeds; one that has diverged is left out from then on.",
+        ),
         Section("Closer looks", [], "" if once.lines else no_looks, once),
         Section(
             "Uniformity",
-            [Block([uniformity])] if uniformity else [],
+            [Block([picture]) for picture in planes(found)],
             "Neither uniformity and tolerance nor uniformity and alignment have been logged.",
         ),
     ]

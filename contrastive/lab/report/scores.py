@@ -199,7 +199,7 @@ def _line(label: str, points: list[tuple[float, Interval]], colour: str, field: 
         y=[y.mean for y in found],
         mode="lines+markers",
         line={"color": colour},
-        text=[f"{escape(field)} {x:g}: {in_words(y)}, {y.runs} runs" for x, y in points],
+        text=[f"{escape(field)} {x:g}: {in_words(y)}, seeds: {y.runs}" for x, y in points],
         hovertemplate="%{text}<extra>%{fullData.name}</extra>",
         **whose,
     )

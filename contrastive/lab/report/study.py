@@ -64,7 +64,7 @@ def studies(folders: Sequence[Folder]) -> list[Study]:
     found = []
     for folder in folders:
         if folder.axes is not None:
-            axes = sorted(folder.axes, key=_temperature_first)
+            axes = sorted(folder.axes, key=lambda name: name != TEMPERATURE)
             name = short(axes[0]) if len(axes) == 1 else "setting"
             bm25 = [folder.bm25] if folder.bm25 else []
             found.append(
@@ -81,7 +81,7 @@ def _of_runs(folders: Sequence[Folder]) -> Study:
     ]
     axes = [name for name in _differing(values) if name not in _NO_AXES]
     axes.sort(key=lambda name: not all(is_number(of_run.get(name)) for of_run in values))
-    axes.sort(key=_temperature_first)
+    axes.sort(key=lambda name: name != TEMPERATURE)
     settings = [
         dataclasses.replace(setting, values={name: of_run.get(name) for name in axes})
         for folder, of_run in zip(folders, values, strict=True)
@@ -167,10 +167,6 @@ def score_columns(some: Iterable[Study]) -> list[str]:
     columns = [name for name in names if name not in axes]
     chosen = [study.metric for study in some if study.metric in columns]
     return list(dict.fromkeys([*chosen, *columns]))
-
-
-def _temperature_first(name: str) -> bool:
-    return name != TEMPERATURE
 
 
 def _hashable(value: Any) -> Any:
