@@ -1,20 +1,13 @@
-"""Numbers of the report against folders written by hand; what is refused, and what is escaped."""
+"""Numbers of the report against folders written by hand."""
 
 import json
 import math
-import re
 
 import pytest
 import reported
 
-from contrastive.cli import main
-from contrastive.config import differences
-from contrastive.errors import ConfigError, FolderError
-from contrastive.lab.advisor import Finding
-from contrastive.lab.report import page
 from contrastive.lab.report.cosines import cosine_blocks, penalty_picture
 from contrastive.lab.report.curves import once_table, planes, training_blocks
-from contrastive.lab.report.page import write_report
 from contrastive.lab.report.reading import read
 from contrastive.lab.report.scores import score_blocks, score_table
 from contrastive.lab.report.study import studies
@@ -28,11 +21,6 @@ def read_studies(*folders):
 
 def traces(picture, frame=0):
     return list(picture.frames[frame].figure.data)
-
-
-@pytest.fixture
-def no_advice(monkeypatch):
-    monkeypatch.setattr(page, "advise", lambda workdir: [])
 
 
 def test_the_table_has_means_and_intervals_over_seeds(tmp_path):
@@ -198,120 +186,3 @@ def test_the_plane_has_tolerance_where_it_was_measured(tmp_path):
     assert traces(other)[0].name == "without"
     (points,) = traces(picture)
     assert (points.x, points.y, points.text) == ((-2.5,), (0.25,), ("0.05",))
-
-
-def test_unfinished_and_diverged(tmp_path, no_advice):
-    folders = [
-        reported.write_sweep(tmp_path / "sweep", finished=False),
-        reported.write_run(tmp_path / "going", None),
-        reported.write_run(tmp_path / "diverged", None, losses=(4.0, None)),
-        reported.write_run(tmp_path / "begun", None, losses=()),
-    ]
-    states = {line.label: line.cells[-1] for line in score_table(read_studies(*folders)).lines}
-    assert states == {
-        "sweep: temperature 0.05": "not finished: step 20 of 20",
-        "sweep: temperature 0.1": "not finished: step 20 of 20",
-        "sweep: temperature 0.5": "1 of 2 diverged at step 20",
-        "going": "not finished: step 20 of 20",
-        "diverged": "diverged at step 20",
-        "begun": "not finished: step 0 of 20",
-    }
-    text = write_report(folders).read_text()
-    assert "Nothing has a score yet" in text
-    assert "not finished; written at the end" in text
-
-
-def test_nothing_but_a_config(tmp_path, no_advice):
-    reported.write_json(tmp_path / "config.json", reported.experiment().model_dump(mode="json"))
-    text = write_report([tmp_path]).read_text()
-    for words in ("Nothing has a score yet", "There are no histograms", "Nothing has been logged"):
-        assert words in text
-
-
-def test_differences_are_those_of_the_configs(tmp_path, no_advice):
-    base = reported.experiment()
-    other = base.replace(**{"loss.temperature": 0.3, "optimizer.frozen": ("embeddings",)})
-    folders = [
-        reported.write_run(tmp_path / "a", config=base),
-        reported.write_run(tmp_path / "b", config=other),
-        reported.write_sweep(tmp_path / "s", config=base),
-    ]
-    section = page.html(read(folders)).partition("Differences of the configs")[2]
-    rows = re.findall(r'<tr><th scope="row">(.*?)</th><td>(.*?)</td></tr>', section)
-    assert [(name, cells.split("</td><td>")) for name, cells in rows] == [
-        ("loss.temperature", ["0.05", "0.3", "swept: 0.05, 0.1, 0.5"]),
-        ("optimizer.frozen", ["[]", "[&#34;embeddings&#34;]", "[]"]),
-    ]
-    named = [difference.partition(":")[0] for difference in differences(base, other)]
-    assert [name for name, _ in rows] == named
-
-
-def test_advice_is_given_on_runs(tmp_path, monkeypatch):
-    asked = []
-
-    def advise(workdir):
-        asked.append(workdir)
-        return [Finding("low_temperature", "top share 0.97", "raise loss.temperature")]
-
-    monkeypatch.setattr(page, "advise", advise)
-    folders = [reported.write_run(tmp_path / "run"), reported.write_sweep(tmp_path / "sweep")]
-    text = page.html(read(folders))
-    assert asked == [tmp_path / "run"]
-    assert "<dt>low temperature</dt>" in text
-    assert "top share 0.97 <strong>raise loss.temperature</strong>" in text
-
-
-def test_what_comes_from_files_is_escaped(tmp_path, no_advice):
-    bad = "</script><script>alert(1)</script>"
-    folder = reported.write_run(
-        tmp_path / "<i>&amp;", config=reported.experiment(name=bad), losses=(4.0, 2.0)
-    )
-    reported.write_lines(folder / "metrics.jsonl", [{"step": n, bad: n} for n in (1, 2)])
-    results = json.loads((folder / "results.json").read_text())
-    results |= {"scores": {bad: 0.5}, "command": bad, "task": bad, "versions": {bad: bad}}
-    reported.write_json(folder / "results.json", results)
-    text = page.html(read([folder]))
-    assert "<script>alert" not in text
-    assert "<i>" not in text
-    assert text.count("</script>") == text.count("<script")
-    assert "&lt;i&gt;&amp;amp;" in text
-
-
-@pytest.mark.parametrize(
-    ("files", "words"),
-    [
-        ({}, "no such file"),
-        ({"config.json": '{"model_type": "bert"}'}, "not a config of this version"),
-        ({"config.json": None, "sweep.json": '{"axes": '}, "sweep.json is not JSON"),
-    ],
-)
-def test_other_folders_are_refused(tmp_path, files, words):
-    for name, text in files.items():
-        if text is None:
-            text = reported.experiment().model_dump_json()
-        (tmp_path / name).write_text(text)
-    with pytest.raises(FolderError, match=words) as refused:
-        write_report([tmp_path])
-    assert str(tmp_path) in str(refused.value)
-    assert not (tmp_path / "report.html").exists()
-
-
-def test_no_folder_is_refused():
-    with pytest.raises(ConfigError, match="the folder of a run or of a sweep"):
-        write_report([])
-
-
-def test_the_command(tmp_path, capsys):
-    sweep = reported.write_sweep(tmp_path / "s")
-    main(["report", str(sweep)])
-    assert capsys.readouterr().out == f"report: {sweep / 'report.html'}\n"
-    main(["report", str(sweep), str(sweep), "--output", str(tmp_path / "other.html")])
-    assert (tmp_path / "other.html").read_text() == (sweep / "report.html").read_text()
-    with pytest.raises(SystemExit) as refused:
-        main(["report", str(tmp_path)])
-    assert "expected a --workdir of `contrastive train`" in str(refused.value)
-
-
-def test_folders_of_one_name_are_told_apart(tmp_path, no_advice):
-    folders = [reported.write_run(tmp_path / name / "training") for name in ("a", "b")]
-    assert [folder.label for folder in read(folders)] == ["a/training", "b/training"]
