@@ -70,8 +70,8 @@ def _read(path: Path, label: str) -> Folder:
         config = load_config(path)
     except FolderError as error:
         raise FolderError(
-            f"{path} is neither the folder of a run nor of a sweep; expected a --workdir of "
-            f"`contrastive train` or `contrastive sweep` ({error})"
+            f"{path} is neither the folder of a run nor of a sweep that this version reads; "
+            f"expected a --workdir of `contrastive train` or `contrastive sweep` ({error})"
         ) from None
     table = _json(path / JSON)
     axes = table.get("axes", _json(path / "inputs.json").get("axes"))
