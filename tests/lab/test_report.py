@@ -7,7 +7,7 @@ import pytest
 import reported
 
 from contrastive.lab.report.cosines import cosine_blocks, penalty_picture
-from contrastive.lab.report.curves import once_table, planes, training_blocks
+from contrastive.lab.report.curves import keys, once_table, planes, training_blocks
 from contrastive.lab.report.reading import read
 from contrastive.lab.report.scores import score_blocks, score_table
 from contrastive.lab.report.study import studies
@@ -163,6 +163,14 @@ def test_training_curves_are_means_over_seeds_that_go_on(tmp_path):
         ((10, 20), (8.5, 6.0)),
     ]
     assert others == []
+
+
+def test_lines_are_told_apart(tmp_path):
+    sweeps = [reported.write_sweep(tmp_path / name) for name in ("a", "b")]
+    runs = [reported.write_run(tmp_path / f"run{n}") for n in range(8)]
+    found = keys(read_studies(*sweeps, *runs))
+    assert len({(key.colour, key.dash) for key in found}) == 3 + 3 + 8
+    assert [key.colour for key in found[:3]] == [key.colour for key in found[3:6]]
 
 
 def test_what_was_measured_once_is_a_table(tmp_path):

@@ -8,7 +8,8 @@ from typing import Any, Literal, NamedTuple
 import plotly.graph_objects as go
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#8a8a8a"
-"""Told apart by the colour-blind too."""
+COLOURS = (BLUE, ORANGE, "#007a5a", "#a8508a", "#555555", "#8c6d00")
+"""Of lines without an order, told apart by the colour-blind too."""
 
 
 class Frame(NamedTuple):

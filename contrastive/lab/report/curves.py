@@ -5,11 +5,22 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from html import escape
+from itertools import cycle, islice, product
 
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from contrastive.lab.report.block import Block, Control, Frame, Key, Line, Picture, Table, drawn
+from contrastive.lab.report.block import (
+    COLOURS,
+    Block,
+    Control,
+    Frame,
+    Key,
+    Line,
+    Picture,
+    Table,
+    drawn,
+)
 from contrastive.lab.report.setting import Run, Setting
 from contrastive.lab.report.study import TEMPERATURE, Study, labelled
 
@@ -96,7 +107,10 @@ def _at_several_steps(settings: Sequence[Setting]) -> set[str]:
 
 
 def keys(studies: Sequence[Study]) -> list[Key]:
-    """How each setting's line looks: colours in the order of the settings, dashes by study.
+    """How each setting's line looks.
+
+    Settings with an order have the colours of a scale, so that the same place in several sweeps has
+    the same colour and another dash; others have colours of their own.
 
     Args:
       studies: All.
@@ -104,15 +118,19 @@ def keys(studies: Sequence[Study]) -> list[Key]:
     Returns:
       In the order of `labelled`.
     """
-    labels = iter(label for label, _, _ in labelled(studies))
-    found = []
-    for number, study in enumerate(studies):
-        # The rest of the scale is too light for white paper.
-        places = [0.65 * i / max(len(study.settings) - 1, 1) for i in range(len(study.settings))]
-        colours = sample_colorscale("Plasma", places)
-        dash = _DASHES[number % len(_DASHES)]
-        found += [Key(next(labels), str(colour), dash) for colour in colours]
-    return found
+    dashes, own = cycle(_DASHES), cycle(product(_DASHES, COLOURS))
+    looks = []
+    for study in studies:
+        count = len(study.settings)
+        if count == 1 or study.field is None:
+            looks += [(colour, dash) for dash, colour in islice(own, count)]
+        else:
+            # The rest of the scale is too light for white paper.
+            colours = sample_colorscale("Plasma", [0.65 * i / (count - 1) for i in range(count)])
+            dash = next(dashes)
+            looks += [(str(colour), dash) for colour in colours]
+    labels = [label for label, _, _ in labelled(studies)]
+    return [Key(label, *look) for label, look in zip(labels, looks, strict=True)]
 
 
 def _curves(lines: Sequence[tuple[Setting, Key]], name: str) -> Frame:

@@ -9,9 +9,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from contrastive.lab.report.block import (
-    BLUE,
+    COLOURS,
     GREY,
-    ORANGE,
     Block,
     Control,
     Frame,
@@ -25,7 +24,6 @@ from contrastive.lab.report.setting import Setting
 from contrastive.lab.report.study import Study, labelled, score_columns
 from contrastive.lab.table import Interval, over_seeds
 
-_LINES = (BLUE, ORANGE, "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 _TICKS = 12  # more values than these are not all written below an axis
 
 
@@ -151,7 +149,7 @@ def _scores(field: str, studies: Sequence[Study], column: str) -> Frame:
     traces = []
     lines = _lines(field, studies, column)
     for number, (label, points) in enumerate(lines.items()):
-        colour = _LINES[number % len(_LINES)]
+        colour = COLOURS[number % len(COLOURS)]
         traces += _line(label or column, sorted(points), colour, short(field))
     xs = [setting.values[field] for study in studies for setting in study.settings]
     baselines = {scores[column] for s in studies for scores in s.bm25 if column in scores}
