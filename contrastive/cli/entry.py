@@ -9,9 +9,8 @@ import pydantic
 import tyro
 
 from contrastive.cli.experiments import sweep, sweep_file, train, train_file
+from contrastive.cli.explaining import advise, report, reproduce
 from contrastive.cli.models import encode, evaluate, search
-from contrastive.cli.papers import reproduce
-from contrastive.cli.reports import report
 from contrastive.cli.stopping import stoppable
 from contrastive.errors import UserError
 
@@ -53,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "train": train,
                 "sweep": sweep,
                 "finetune": finetune,
+                "advise": advise,
                 "report": report,
                 "reproduce": reproduce,
                 "evaluate": evaluate,

@@ -12,6 +12,7 @@ from contrastive.config.data import Data, Mixture, Part
 from contrastive.config.loss import Loss, needs_in_batch
 from contrastive.config.model import Checkpoint, Model, Static, Transformer
 from contrastive.config.optimizer import Optimizer
+from contrastive.config.policy import Fixed, Learned
 
 
 class Experiment(Config):
@@ -56,6 +57,9 @@ class Experiment(Config):
     """What chooses the best checkpoint."""
     patience: PositiveInt | None = None
     """Evaluations without a better metric after which training stops."""
+    on_divergence: Literal["stop", "raise_temperature"] = "stop"
+    """What to do after a step that is not finite: stop, or go back to the last checkpoint and on at
+    twice the temperature, three times at most."""
     fsdp: PositiveInt = 1
     """Devices that share one copy of the parameters; divides their number."""
     writers: tuple[Literal["tensorboard", "wandb"], ...] = ()
@@ -81,6 +85,11 @@ class Experiment(Config):
             )
         if isinstance(self.model, Static) and self.pooling not in (None, "mean"):
             raise ValueError(f"a static model pools by the mean; pooling is {self.pooling!r}")
+        if self.on_divergence != "stop" and not isinstance(self.loss.policy, Fixed | Learned):
+            raise ValueError(
+                f"on_divergence is {self.on_divergence}, which a temperature that is "
+                f"{self.loss.policy.kind} leaves no room for; make it fixed or learned, or stop"
+            )
         if self.optimizer.warmup_steps > self.steps:
             raise ValueError(
                 f"optimizer.warmup_steps is {self.optimizer.warmup_steps}, more than the run's "

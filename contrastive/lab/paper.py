@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 import os
 import shlex
 import sys
@@ -22,7 +23,7 @@ from contrastive.training.finish import hardware, versions
 from contrastive.training.workdir import write_json
 
 Findings: TypeAlias = dict[str, Any]
-_FOLDER = Path("experiments") / "papers"
+_FOLDER, _RESULTS = Path("experiments") / "papers", "results.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,10 +69,12 @@ class Claim:
     Attributes:
       text: The sentence.
       check: Findings to a verdict.
+      theirs: The paper's own numbers for it.
     """
 
     text: str
     check: Callable[[Findings], Verdict]
+    theirs: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +92,7 @@ class Paper:
       full: For a pod.
       run: Trains what is needed and returns numbers.
       draw: Draws the paper's figure beside ours on an empty Matplotlib figure.
+      needs_data: Whether it reads the folder of data.
     """
 
     name: str
@@ -101,6 +105,7 @@ class Paper:
     full: Setting
     run: Callable[[Setting, Where], Findings]
     draw: Callable[[Any, Findings, Mapping[str, Any]], None]
+    needs_data: bool = True
 
 
 def reproduce(paper: Paper, setting: str, where: Where) -> Findings:
@@ -123,19 +128,26 @@ def reproduce(paper: Paper, setting: str, where: Where) -> Findings:
         "source": paper.source,
         "setting": setting,
         "claims": [
-            {"claim": claim.text, **claim.check(findings)._asdict()} for claim in paper.claims
+            {"claim": claim.text, "theirs": claim.theirs, **claim.check(findings)._asdict()}
+            for claim in paper.claims
         ],
         "differs": paper.differs if setting == "small" else "",
         "published": paper.published,
         "findings": findings,
         "command": shlex.join(["contrastive", *sys.argv[1:]]),
-        "session_seconds": round(time.perf_counter() - begin, 1),
+        "seconds": round(_seconds_before(where.workdir) + time.perf_counter() - begin, 1),
         "hardware": hardware(),
         "versions": versions(),
     }
-    write_json(where.workdir / "results.json", results)
+    write_json(where.workdir / _RESULTS, results)
     _draw(paper, findings, where.workdir / "figure.png")
     return results
+
+
+def _seconds_before(workdir: Path) -> float:
+    """What earlier calls took, whose runs are not run again."""
+    path = workdir / _RESULTS
+    return json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.exists() else 0.0
 
 
 def swept(grid: Grid, folder: Path, score: Score | None = None) -> list[Row]:

@@ -69,6 +69,10 @@ class Fixed:
     def project(self, params: Params) -> Params:
         return params
 
+    def scaled(self, params: Params, factor: float) -> Params:
+        """Parameters of a temperature that is so many times higher."""
+        return {"value": params["value"] * factor}
+
 
 @dataclasses.dataclass(frozen=True)
 class Individual:
@@ -144,6 +148,10 @@ class Learned:
     def project(self, params: Params) -> Params:
         low, high = -jnp.log(jnp.float32(self.maximum)), -jnp.log(jnp.float32(self.minimum))
         return {"log_scale": jnp.clip(params["log_scale"], low, high)}
+
+    def scaled(self, params: Params, factor: float) -> Params:
+        """Parameters of a temperature that is so many times higher, or the maximum."""
+        return self.project({"log_scale": params["log_scale"] - jnp.log(factor)})
 
 
 def _check_range(initial: float, minimum: float, maximum: float) -> None:

@@ -24,16 +24,18 @@ class Progress:
       best: Best value of the metric so far, None before the first evaluation.
       best_step: Its step.
       worse: Evaluations since.
+      raised: How often the temperature was raised after the run had diverged.
     """
 
     best: float | None = None
     best_step: int = 0
     worse: int = 0
+    raised: int = 0
 
     def after(self, value: float, step: int) -> Progress:
         """Progress with one more evaluation."""
         if self.best is None or value > self.best:
-            return Progress(value, step, 0)
+            return dataclasses.replace(self, best=value, best_step=step, worse=0)
         return dataclasses.replace(self, worse=self.worse + 1)
 
 

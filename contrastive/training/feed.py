@@ -51,10 +51,17 @@ class Feed:
         self._ladder = ladder
         self._sharding = batch_sharding(mesh)
         self._next: _Next | None = None
-        self.position: dict[str, Any] = self._iterator.get_state()
+        self._start: dict[str, Any] = self._iterator.get_state()
+        self._fresh = True
+        self.position: dict[str, Any] = self._start
         """Position before the batch last taken: what to save with the state before its step."""
         self.waited = 0.0
         """Seconds spent waiting for data."""
+
+    def restart(self) -> None:
+        """Goes on from the first batch."""
+        if not self._fresh:  # what is on its way already need not be made twice
+            self.seek(self._start)
 
     def seek(self, position: dict[str, Any]) -> None:
         """Goes on from a saved position."""
@@ -73,6 +80,7 @@ class Feed:
         Returns:
           The batch.
         """
+        self._fresh = False
         current = self._next or self._prepare(stop)
         self.position = current.position
         rung, stopping = current.agreed.read()

@@ -89,6 +89,8 @@ class Log:
         if self._noted is None or self._noted[1]["finite"]:
             return
         step, metrics, _ = self._noted
+        for writer in self._writers:
+            writer.write(step, {name: float(value) for name, value in metrics.items()})
         shown = {name: f"{float(value):.4g}" for name, value in metrics.items()}
         raise DivergedError(
             f"step {step}: the loss is {shown['loss']} and the gradient norm {shown['grad_norm']} "
@@ -134,6 +136,11 @@ class Log:
         """Writes an evaluation on the validation data."""
         for writer in self._writers:
             writer.write(step, {f"validation/{name}": value for name, value in scores.items()})
+
+    def write_raised(self, step: int, temperature: float) -> None:
+        """Writes that the run goes on from a step at a higher temperature."""
+        for writer in self._writers:
+            writer.write(step, {"raised_temperature": temperature})
 
     def write_summary(self, step: int, summary: Summary) -> None:
         """Writes a closer look at the batch after a step; histograms to a file of their own."""

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from tqdm import tqdm
 
 from contrastive.config import Experiment
+from contrastive.errors import DivergedError
 from contrastive.evaluation.retrieval import evaluate
+from contrastive.temperature.policies import Fixed, Learned
 from contrastive.training import distributed
 from contrastive.training.assemble import Parts, assemble
 from contrastive.training.checkpoint import Checkpoints, Progress
 from contrastive.training.compilation import keep_compiled_programs
+from contrastive.training.feed import Fed
 from contrastive.training.finish import Results, finish
 from contrastive.training.interrupt import Interrupt
 from contrastive.training.log import Log
 from contrastive.training.step import TrainState
 from contrastive.training.workdir import check, check_inputs, claimed
+
+_MOST_RAISED = 3
+_RAISED_BY = 2.0
 
 
 def run(
@@ -70,22 +78,83 @@ def run(
         )
 
 
+class _Begun(NamedTuple):
+    """Where training begins, or goes on.
+
+    Attributes:
+      state: Before the next step.
+      progress: Of the evaluations.
+      fed: The batch of that step.
+    """
+
+    state: TrainState
+    progress: Progress
+    fed: Fed
+
+
 def _train(
     config: Experiment, parts: Parts, checkpoints: Checkpoints, workdir: Path
 ) -> tuple[TrainState, Progress, Log]:
-    feed = parts.feed
+    """To the end; after a step that is not finite again from before it, where a config says so."""
+    begun, raised = _begin(parts, checkpoints), False
+    while True:
+        try:
+            return _loop(config, parts, checkpoints, workdir, begun, raised)
+        except DivergedError as error:
+            times = begun.progress.raised + 1
+            if config.on_divergence == "stop" or times > _MOST_RAISED:
+                raise
+            checkpoints.wait()
+            begun = _hotter(config, parts, _begin(parts, checkpoints), times)
+            raised = True
+            if distributed.is_first():
+                print(
+                    f"contrastive: {str(error).split(';')[0]}. Going on from step "
+                    f"{int(begun.state.step)} at twice the temperature, the {times}. time of "
+                    f"{_MOST_RAISED} at most",
+                    file=sys.stderr,
+                )
+
+
+def _begin(parts: Parts, checkpoints: Checkpoints) -> _Begun:
+    """From the latest checkpoint, or the beginning."""
     resumed = checkpoints.resume(parts.like)
     if resumed is None:
+        parts.feed.restart()
         # The first batch comes first: from then on others are made while programs compile.
-        fed = feed.take(stop=False)
-        state, progress = parts.init(), Progress()
-    else:
-        state, position, progress = resumed
-        feed.seek(position)
-        fed = feed.take(stop=False)
+        fed = parts.feed.take(stop=False)
+        return _Begun(parts.init(), Progress(), fed)
+    state, position, progress = resumed
+    parts.feed.seek(position)
+    return _Begun(state, progress, parts.feed.take(stop=False))
+
+
+def _hotter(config: Experiment, parts: Parts, begun: _Begun, times: int) -> _Begun:
+    """A checkpoint may know of some of the times already."""
+    factor = _RAISED_BY ** (times - begun.progress.raised)
+    policy = parts.program.objective(config).policy
+    assert isinstance(policy, Fixed | Learned)
+    params = begun.state.params
+    params = {**params, "temperature": policy.scaled(params["temperature"], factor)}
+    state = dataclasses.replace(begun.state, params=params)
+    return begun._replace(state=state, progress=dataclasses.replace(begun.progress, raised=times))
+
+
+def _loop(
+    config: Experiment,
+    parts: Parts,
+    checkpoints: Checkpoints,
+    workdir: Path,
+    begun: _Begun,
+    raised: bool,
+) -> tuple[TrainState, Progress, Log]:
+    feed = parts.feed
+    state, progress, fed = begun
     step = int(state.step)
     log = Log(config, workdir, step, feed)
     with log, _bar(config, step) as bar, Interrupt() as interrupt:
+        if raised:
+            log.write_raised(step, _temperature(config, parts, state))
         while step < config.steps and not fed.stop and not _is_over(config, progress):
             log_now = step == 0 or _due(step + 1, config.log_steps, config.steps)
             state, metrics = parts.train_step(state, fed.batch, jnp.asarray(log_now))
@@ -119,6 +188,11 @@ def _train(
         checkpoints.save(state, feed.position, progress)
         checkpoints.wait()
     return state, progress, log
+
+
+def _temperature(config: Experiment, parts: Parts, state: TrainState) -> float:
+    objective = parts.program.objective(config)
+    return float(objective.scalars(state.params, state.step, state.memory)["temperature"])
 
 
 def _due(step: int, every: int | None, last: int) -> bool:

@@ -111,8 +111,8 @@ def draw(figure, findings: Findings, published) -> None:
     left.set(title="CIFAR-100, ResNet-18", ylabel="linear probe, accuracy x 100")
     line(middle, _curve(findings, "accuracy of 10 nearest"), "")
     middle.set(title="CLINC150, bag of embeddings", ylabel="10 nearest, accuracy")
-    for plot in (left, middle):
-        plot.set(xscale="log", xlabel="temperature")
+    left.set(xlabel="temperature")
+    middle.set(xscale="log", xlabel="temperature")
     across, up = _curve(findings, "uniformity"), _curve(findings, "tolerance")
     right.plot([x.mean for x in across.values()], [y.mean for y in up.values()], "-", color="0.7")
     for t in across:
@@ -124,13 +124,17 @@ def draw(figure, findings: Findings, published) -> None:
 paper = Paper(
     name="T2",
     title="Uniformity and tolerance",
-    source="Wang & Liu, 2021, arXiv:2012.09740, Table 1 and Figures 5 to 7",
+    source="Wang & Liu, 2021, arXiv:2012.09740",
     published=PUBLISHED,
     claims=(
-        Claim("The score peaks inside", _peak),
-        Claim("From 0.1 on, tolerance rises with temperature", _tolerance),
-        Claim("From 0.1 on, uniformity worsens with temperature", _uniformity),
-        Claim("The penalty distribution spreads over more negatives with temperature", _entropy),
+        Claim("The score peaks inside", _peak, "49.8 at 0.05, 56.4 at 0.3, 50.1 at 0.8"),
+        Claim("From 0.1 on, tolerance rises with temperature", _tolerance, "rises"),
+        Claim("From 0.1 on, uniformity worsens with temperature", _uniformity, "worsens"),
+        Claim(
+            "The penalty distribution spreads over more negatives with temperature",
+            _entropy,
+            "spreads",
+        ),
         Claim("Ours: at 0.05 and below, uniformity worsens again as temperature falls", _reversal),
     ),
     differs=(

@@ -107,9 +107,17 @@ paper = Paper(
     source="Liang et al., 2022, arXiv:2203.02053; model cards of E5 and BGE",
     published=PUBLISHED,
     claims=(
-        Claim("Up to 0.1, a higher temperature closes the gap", _closes),
-        Claim("0.01 keeps over half of the gap it starts with, 0.1 under a quarter", _kept),
-        Claim("Up to 0.1, a higher temperature widens the range of cosines", _widens),
+        Claim("Up to 0.1, a higher temperature closes the gap", _closes, "closes"),
+        Claim(
+            "0.01 keeps over half of the gap it starts with, 0.1 under a quarter",
+            _kept,
+            "0.82 at 0.01",
+        ),
+        Claim(
+            "Up to 0.1, a higher temperature widens the range of cosines",
+            _widens,
+            "from 0.6 or 0.7 to 1 at 0.01",
+        ),
         Claim("Recall is best at a higher temperature than 0.01", _better),
         Claim("It peaks inside", _peak),
     ),

@@ -129,6 +129,9 @@ def draw(figure, findings: Findings, published) -> None:
     right.legend(frameon=False, fontsize=8)
     for plot in (left, right):
         plot.set(xscale="log", xlabel="batch size")
+    for plot, sizes in ((left, theirs), (right, _batches(findings))):
+        plot.set_xticks(list(sizes), [f"{size:,}" for size in sizes])
+        plot.set_xticks([], minor=True)
 
 
 paper = Paper(
@@ -140,10 +143,22 @@ paper = Paper(
     ),
     published=PUBLISHED,
     claims=(
-        Claim("Retrieval improves with the batch, at every temperature (C-Pack)", _larger),
-        Claim("Decoupling helps at small batches and 0.02 (DCL)", _decoupled),
+        Claim(
+            "Retrieval improves with the batch, at every temperature (C-Pack)",
+            _larger,
+            "57.25 at 256, 60.96 at 2,048, 63.90 at 19,200",
+        ),
+        Claim(
+            "Decoupling helps at small batches and 0.02 (DCL)",
+            _decoupled,
+            "68.2, 6.4 more than SimCLR, at 256",
+        ),
         Claim("It helps more at a low temperature than at a high one", _small_temperatures),
-        Claim("Dual temperature helps at the smallest batch (SimCo)", _dual),
+        Claim(
+            "Dual temperature helps at the smallest batch (SimCo)",
+            _dual,
+            "58.04 against 52.58 at 64, 55.34 against 48.90 at 1,024",
+        ),
     ),
     differs=(
         "captions and a bag of embeddings instead of 200M text pairs or images, batches of 8 to "

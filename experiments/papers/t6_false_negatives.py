@@ -58,11 +58,9 @@ def run(setting: Setting, where: Where) -> Findings:
     hard = blind.replace(**{"loss.function": HardNegative(), ABOVE: None, TEMPERATURE: HOT})
     heat = {TEMPERATURE: setting.values}
     grids = {
-        "filtered": Grid(
-            blind, {TEMPERATURE: setting.values, ABOVE: (0.0, 0.1, NEVER)}, setting.seeds
-        ),
+        "filtered": Grid(blind, {TEMPERATURE: setting.values, ABOVE: (0.1, NEVER)}, setting.seeds),
         "oracle": Grid(oracle, heat, setting.seeds),
-        "debiased": Grid(hard, {BETA: (0.0, 0.5, 1.0, 2.0, 6.0), TAU: (0.0, 0.01)}, setting.seeds),
+        "debiased": Grid(hard, {BETA: (0.0, 0.5, 1.0, 2.0), TAU: (0.0, 0.01)}, setting.seeds),
     }
     return {name: swept(grid, where.workdir / name, score) for name, grid in grids.items()}
 
@@ -133,7 +131,7 @@ def draw(figure, findings: Findings, published) -> None:
     for tau in (0.0, 0.01):
         line(middle, _debiased(findings, tau), f"tau+ {tau:g}")
     middle.set(title=f"CLINC150 at {HOT:g}", ylabel="10 nearest, accuracy", xlabel="beta")
-    for limit, name in ((NEVER, "no filter"), (0.1, "above positive + 0.1"), (0.0, "above it")):
+    for limit, name in ((NEVER, "no filter"), (0.1, "above positive + 0.1")):
         line(right, _filtered(findings, limit), name)
     line(right, curve(findings["oracle"], TEMPERATURE, METRIC), "same intent (oracle)")
     right.set(title="CLINC150, filters", xscale="log", xlabel="temperature")
@@ -151,18 +149,28 @@ paper = Paper(
     published=PUBLISHED,
     claims=(
         Claim(
-            "Leaving out false negatives that are known helps at every temperature", _oracle_helps
+            "Leaving out false negatives that are known helps at every temperature",
+            _oracle_helps,
+            "0.541 to 0.586 (NV-Retriever)",
         ),
         Claim("It helps more at the lowest temperature than at the highest", _oracle),
         Claim("So does leaving out those 0.1 above the positive (Qwen3's margin)", _margin),
-        Claim("Up to 1, weighting hard negatives up helps (HCL)", _hardness),
-        Claim("Taking expected false negatives off helps (debiased)", _debiasing),
+        Claim(
+            "Up to 1, weighting hard negatives up helps (HCL)",
+            _hardness,
+            "84.26 at beta 0, 86.38 at 0.5, 87.44 at 1",
+        ),
+        Claim(
+            "Taking expected false negatives off helps (debiased)",
+            _debiasing,
+            "80.15 biased, 84.26 at tau+ 0.1",
+        ),
     ),
     differs=(
         "utterances of 150 intents and a bag of embeddings instead of images and ResNet-50; one "
         "false negative in 150 by chance, so tau+ is 0.01 and not 0.1"
     ),
-    small=Setting(steps=400, values=(0.02, 0.05, 0.1, 0.2, 0.5)),
+    small=Setting(steps=400, values=(0.02, 0.05, 0.1, 0.5)),
     full=Setting(
         steps=10000,
         seeds=5,

@@ -24,13 +24,16 @@ def no_advice(monkeypatch):
     monkeypatch.setattr(page, "advise", lambda workdir: [])
 
 
-def test_unfinished_and_diverged(tmp_path, no_advice):
+def test_unfinished_and_diverged(tmp_path):
     folders = [
         reported.write_sweep(tmp_path / "sweep", finished=False),
         reported.write_run(tmp_path / "going", None),
         reported.write_run(tmp_path / "diverged", None, losses=(4.0, None)),
+        reported.write_run(tmp_path / "gradient", None),
         reported.write_run(tmp_path / "begun", None, losses=()),
     ]
+    with open(tmp_path / "gradient" / "metrics.jsonl", "a") as file:
+        file.write('{"step": 20, "loss": 2.0, "finite": 0.0}\n')
     states = {line.label: line.cells[-1] for line in score_table(studies(read(folders))).lines}
     assert states == {
         "sweep: temperature 0.05": "not finished: step 20 of 20",
@@ -38,11 +41,14 @@ def test_unfinished_and_diverged(tmp_path, no_advice):
         "sweep: temperature 0.5": "1 of 2 diverged at step 20",
         "going": "not finished: step 20 of 20",
         "diverged": "diverged at step 20",
+        "gradient": "diverged at step 20",
         "begun": "not finished: step 0 of 20",
     }
     text = write_report(folders).read_text()
     assert "Nothing has a score yet" in text
     assert "not finished; written at the end" in text
+    assert "<dt>learning rate</dt>" in text  # what the adviser says of the one that has diverged
+    assert "holds no step yet; ask again later." in text  # and of the one that has just begun
 
 
 def test_nothing_but_a_config(tmp_path, no_advice):

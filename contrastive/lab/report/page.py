@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jinja2
 from plotly.offline import get_plotlyjs
 
-from contrastive.errors import ConfigError
+from contrastive.errors import ConfigError, FolderError
 from contrastive.lab.advisor import Finding, advise
 from contrastive.lab.report.block import Block, Line, Picture, Table
 from contrastive.lab.report.cosines import cosine_blocks, penalty_picture
@@ -158,7 +158,14 @@ def _value(value: Any) -> str:
 
 
 def _advice(folders: Sequence[Folder]) -> list[tuple[str, list[Finding]]]:
-    return [(folder.label, advise(folder.path)) for folder in folders if folder.axes is None]
+    return [(folder.label, _findings(folder.path)) for folder in folders if folder.axes is None]
+
+
+def _findings(workdir: Path) -> list[Finding]:
+    try:
+        return advise(workdir)
+    except FolderError as error:  # of a run that has logged nothing yet
+        return [Finding("too_early", f"{error}.", "")]
 
 
 def _summary(folder: Folder) -> str:

@@ -167,7 +167,9 @@ def is_number(value: Any) -> bool:
 
 
 def _diverged(metrics: Sequence[Row]) -> int | None:
-    return next((row["step"] for row in metrics if row.get("loss", 0) is None), None)
+    """The first step whose loss, gradient or update was not finite."""
+    bad = (row for row in metrics if row.get("loss", 0) is None or row.get("finite") == 0)
+    return next((row["step"] for row in bad), None)
 
 
 def _json(path: Path) -> Any:

@@ -82,7 +82,7 @@ class Setting:
         """Names of the metrics that have a value at some step."""
         rows = [row for run in self.runs for row in run.metrics]
         names = {name for row in rows for name, x in row.items() if x is not None}
-        return names - {"step", "member"}
+        return names - {"step", "member", "finite"}
 
     def curve(self, name: str) -> tuple[list[int], list[float | None]]:
         """A metric against steps, the mean over the seeds that have it; None where it was null."""

@@ -1,4 +1,4 @@
-"""The command of papers: reproduce."""
+"""Commands that explain: advise, report and reproduce."""
 
 from __future__ import annotations
 
@@ -8,6 +8,38 @@ from typing import Any, Literal
 import tyro
 
 from contrastive.cli.stopping import stoppable
+
+
+def advise(workdir: tyro.conf.Positional[Path], /) -> None:
+    """Say what a run shows about its temperature, and what to change: contrastive advise DIR.
+
+    Looks at the metrics of a run that is finished, at work or diverged, and tells too low from too
+    high, and both from a learning rate, copies among negatives, and embeddings of any length.
+
+    Args:
+      workdir: Folder of a run of train or finetune.
+    """
+    from contrastive.lab.advisor import advise as found
+
+    for finding in found(workdir):
+        print(f"{finding.cause}: {finding.seen}\n    {finding.advice}")
+
+
+def report(
+    folders: tyro.conf.Positional[tuple[Path, ...]], /, *, output: Path | None = None
+) -> None:
+    """Make one HTML page of runs and sweeps: contrastive report DIR [DIR ...].
+
+    Scores against temperature, histograms of cosines under a slider, penalties, training curves,
+    uniformity and tolerance, differences of configs and advice. The page needs no network.
+
+    Args:
+      folders: Of `contrastive train`, `contrastive sweep`, or `training` in that of `finetune`.
+      output: The page; report.html in the first folder unless given.
+    """
+    from contrastive.lab.report.page import write_report
+
+    print(f"report: {write_report(folders, output)}")
 
 
 def reproduce(
@@ -38,11 +70,12 @@ def reproduce(
 
         paper = open_paper(name)
         folder = workdir or Path("runs") / "papers" / f"{paper.name}-{setting}"
-        results = run(paper, setting, Where(data_folder(data), folder))
-        _report(results, folder)
+        where = Where(data_folder(data) if paper.needs_data else Path(), folder)
+        results = run(paper, setting, where)
+        _show(results, folder)
 
 
-def _report(results: dict[str, Any], folder: Path) -> None:
+def _show(results: dict[str, Any], folder: Path) -> None:
     print(f"\n{results['paper']}. {results['title']} ({results['source']})\n")
     for claim in results["claims"]:
         print(f"{'held  ' if claim['held'] else 'FAILED'}  {claim['claim']}")

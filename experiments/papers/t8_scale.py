@@ -1,0 +1,224 @@
+"""T8. Exactness and memory at scale: GradCache, Inf-CL, and what bfloat16 does to a gradient.
+
+contrastive reproduce T8
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from contrastive.config import Static
+from contrastive.data.packing import pack
+from contrastive.lab.claims import Verdict
+from contrastive.lab.paper import Claim, Findings, Paper, Setting, Where
+from contrastive.losses import info_nce
+from contrastive.models.embedder import Embedder
+from contrastive.models.scratch import from_scratch
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+from loss_programs import JaxLoss, truth
+
+PUBLISHED = {
+    "Inf-CL, GB of loss memory on each of 8 GPUs": {
+        "32768": {"dense": 16.67, "sharded": 2.27, "tiles": 0.18},
+        "65536": {"dense": 66.11, "sharded": 8.63, "tiles": 0.36},
+        "131072": {"dense": None, "sharded": 33.64, "tiles": 0.72},
+    },
+    "bfloat16": "nobody has published the error of its gradient by temperature",
+}
+WIDTH = 512
+RING = "ring of tiles"  # which is what Inf-CL has
+LAYOUTS = ("dense", "sharded", "gathered tiles", RING)
+_COUNT = """
+import json, sys
+from devices import memory
+sizes = [int(x) for x in sys.argv[1].split(",")]
+found = {n: {name: memory(name, n, WIDTH, 8)["temporary_bytes"] for name in LAYOUTS} for n in sizes}
+print(json.dumps(found))
+"""
+
+
+def run(setting: Setting, where: Where) -> Findings:
+    """Reads memory off compiled programs; compares gradients with float64."""
+    del where
+    return {
+        "bytes": _bytes(setting.batch_sizes),
+        "errors": [_errors(temperature, setting.batch_size) for temperature in setting.values],
+        "chunks": _chunks(),
+    }
+
+
+def _bytes(sizes: tuple[int, ...]) -> dict[str, dict[str, int]]:
+    """Of each of eight simulated devices, which JAX makes only as it starts: in another process."""
+    code = _COUNT.replace("WIDTH", str(WIDTH)).replace("LAYOUTS", repr(LAYOUTS))
+    own = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    paths = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, "-c", code, ",".join(map(str, sizes))],
+        env={**os.environ, **own, "PYTHONPATH": paths},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    return json.loads(done.stdout)
+
+
+def _errors(temperature: float, batch: int) -> dict[str, float]:
+    """Distance of a gradient from float64's at the same embeddings, against its own length."""
+
+    def error(library, dtype):
+        loss = JaxLoss(library, batch, 384, dtype, temperature)
+        loss.prepare()
+        found = loss.found()
+        right = truth(found["q"], found["d"], temperature)["queries"]
+        return float(np.linalg.norm(found["queries"] - right) / np.linalg.norm(right))
+
+    return {
+        "temperature": temperature,
+        "ours, float32": error("ours", "float32"),
+        "ours, bfloat16": error("ours", "bfloat16"),
+        "dense, bfloat16": error("dense_jax", "bfloat16"),
+    }
+
+
+def _chunks() -> float:
+    """How far the gradient of two passes over small parts is from that of one over all."""
+    made = from_scratch(Static(width=64), vocab_size=100)
+    rng = np.random.default_rng(0)
+    texts = [rng.integers(1, 100, rng.integers(3, 12)).astype(np.int32) for _ in range(128)]
+    queries, documents = (
+        pack(some, row_length=12, texts_per_row=4) for some in (texts[:64], texts[64:])
+    )
+
+    def gradient(chunk_tokens):
+        embedder = Embedder(made.module, "mean", True, chunk_tokens)
+        params = embedder.init(jax.random.key(0))
+
+        def loss(params):
+            q, d = (embedder.embed(params, x) for x in (queries, documents))
+            return info_nce(q, d, temperature=0.02).mean()
+
+        found = jax.jit(jax.grad(loss))(params)
+        return jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(found)])
+
+    whole, parts = gradient(None), gradient(64)
+    return float(jnp.linalg.norm(whole - parts) / jnp.linalg.norm(whole))
+
+
+def _gigabytes(findings: Findings, size: str) -> str:
+    row = findings["bytes"][size]
+    return ", ".join(f"{name} {row[name] / 1e9:.3g} GB" for name in LAYOUTS)
+
+
+def _smaller(findings: Findings) -> Verdict:
+    size = next(iter(findings["bytes"]))
+    row = findings["bytes"][size]
+    held = row[RING] < row["dense"] / 50 and row[RING] < row["sharded"] / 10
+    return Verdict(held, f"{int(size):,} pairs: {_gigabytes(findings, size)}")
+
+
+def _linear(findings: Findings) -> Verdict:
+    (small, first), *_, (large, last) = findings["bytes"].items()
+    ratio = int(large) / int(small)
+    grown = {name: last[name] / first[name] for name in LAYOUTS}
+    held = grown[RING] <= ratio and grown["dense"] > 0.9 * ratio**2
+    numbers = ", ".join(f"{name} x{x:.1f}" for name, x in grown.items())
+    return Verdict(held, f"batch x{ratio:g}: {numbers}")
+
+
+def _exact(findings: Findings) -> Verdict:
+    errors = {row["temperature"]: row["ours, float32"] for row in findings["errors"]}
+    numbers = ", ".join(f"{x:.1e} at {t:g}" for t, x in errors.items())
+    return Verdict(all(x < 1e-5 for t, x in errors.items() if t >= 0.02), numbers)
+
+
+def _cached(findings: Findings) -> Verdict:
+    return Verdict(findings["chunks"] < 2e-6, f"relative distance {findings['chunks']:.1e}")
+
+
+def _half(findings: Findings) -> Verdict:
+    first, *_, last = findings["errors"]
+    held = first["dense, bfloat16"] > 10 * last["dense, bfloat16"]
+    held &= all(row["ours, bfloat16"] < 0.01 for row in findings["errors"])
+    numbers = ", ".join(
+        f"{row['dense, bfloat16']:.1%} and {row['ours, bfloat16']:.1%} at {row['temperature']:g}"
+        for row in findings["errors"]
+    )
+    return Verdict(held, f"dense and ours: {numbers}")
+
+
+def draw(figure, findings: Findings, published) -> None:
+    """Memory by batch, Inf-CL's and ours, and the error by temperature."""
+    left, middle, right = figure.subplots(1, 3)
+    theirs = published["Inf-CL, GB of loss memory on each of 8 GPUs"]
+    for name in ("dense", "sharded", "tiles"):
+        points = {int(n): row[name] for n, row in theirs.items() if row[name]}
+        left.plot(list(points), list(points.values()), "o-", ms=4, label=name)
+    left.set(title="Inf-CL, 8 GPUs", ylabel="GB a device")
+    for name in LAYOUTS:
+        points = {int(n): row[name] / 1e9 for n, row in findings["bytes"].items()}
+        middle.plot(list(points), list(points.values()), "o-", ms=4, label=name)
+    middle.set(title=f"ours, 8 devices, width {WIDTH}")
+    for plot in (left, middle):
+        plot.set(xscale="log", yscale="log", xlabel="pairs", ylim=(1e-2, 2e3))
+        plot.set_xticks([32768, 65536, 131072], ["32k", "64k", "128k"], minor=False)
+        plot.set_xticks([], minor=True)
+    for name in ("dense, bfloat16", "ours, bfloat16", "ours, float32"):
+        points = {row["temperature"]: row[name] for row in findings["errors"]}
+        right.plot(list(points), list(points.values()), "o-", ms=4, label=name)
+    right.set(xscale="log", yscale="log", xlabel="temperature", title="error of the gradient")
+    for plot in (left, middle, right):
+        plot.legend(frameon=False, fontsize=8)
+
+
+paper = Paper(
+    name="T8",
+    title="Memory and exactness",
+    source="Gao et al., 2021, arXiv:2101.06983; Cheng et al., 2024, arXiv:2410.17243",
+    published=PUBLISHED,
+    claims=(
+        Claim(
+            "A ring of tiles needs a fiftieth of dense memory, a tenth of sharded",
+            _smaller,
+            "0.18 GB of 16.67 dense, 2.27 sharded",
+        ),
+        Claim(
+            "Its memory grows with the batch at most, dense memory with its square",
+            _linear,
+            "x2 for a batch x2 (dense x4)",
+        ),
+        Claim("In float32 the gradient is within 1e-5 of float64's from 0.02 on", _exact),
+        Claim(
+            "Two passes over small parts give the gradient of one (GradCache)",
+            _cached,
+            "the same gradient",
+        ),
+        Claim("Ours: bfloat16 spoils dense gradients more the lower the temperature", _half),
+    ),
+    differs=(
+        "eight simulated devices, whose memory is what the compiler plans, and not what GPUs took; "
+        "one device for errors"
+    ),
+    small=Setting(
+        batch_size=1024,
+        batch_sizes=(32768, 65536, 131072),
+        values=(0.005, 0.01, 0.02, 0.05, 0.1, 0.5),
+    ),
+    full=Setting(
+        batch_size=8192,
+        batch_sizes=(32768, 65536, 131072, 262144),
+        values=(0.005, 0.01, 0.02, 0.05, 0.1, 0.5),
+    ),
+    run=run,
+    draw=draw,
+    needs_data=False,
+)

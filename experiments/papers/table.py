@@ -1,0 +1,45 @@
+"""Prints the tables of results that READMEs show: python experiments/papers/table.py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def results() -> list[dict[str, Any]]:
+    """What is committed, T1 first."""
+    return [
+        json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("T*.json"))
+    ]
+
+
+def lines() -> Iterator[str]:
+    """Of a Markdown table, a line a claim."""
+    yield "| | claim | the paper's | ours | held |"
+    yield "|---|---|---|---|---|"
+    for result in results():
+        for number, claim in enumerate(result["claims"]):
+            name = f"**{result['paper']}** {result['title']}" if number == 0 else ""
+            held = "yes" if claim["held"] else "**no**"
+            row = (name, claim["claim"], claim["theirs"], claim["because"], held)
+            yield f"| {' | '.join(row)} |"
+
+
+def summary() -> Iterator[str]:
+    """Of a Markdown table, a line a paper: its first claim, and how many held."""
+    yield "| | its first claim | the paper's | ours | held | all claims |"
+    yield "|---|---|---|---|---|---|"
+    for result in results():
+        first, held = result["claims"][0], sum(claim["held"] for claim in result["claims"])
+        name = f"**{result['paper']}** {result['title']}"
+        words = (name, first["claim"], first["theirs"], first["because"])
+        answer = "yes" if first["held"] else "**no**"
+        yield f"| {' | '.join(words)} | {answer} | {held} of {len(result['claims'])} held |"
+
+
+if __name__ == "__main__":
+    print("\n".join([*lines(), "", *summary()]))
