@@ -48,7 +48,7 @@ def test_unfinished_and_diverged(tmp_path):
     assert "Nothing has a score yet" in text
     assert "not finished; written at the end" in text
     assert "<dt>learning rate</dt>" in text  # what the adviser says of the one that has diverged
-    assert "holds no step yet; ask again later." in text  # and of the one that has just begun
+    assert "holds no step yet; ask again later" in text  # and of the one that has just begun
 
 
 def test_nothing_but_a_config(tmp_path, no_advice):
@@ -88,7 +88,7 @@ def test_advice_is_given_on_runs(tmp_path, monkeypatch):
     text = page.html(read(folders))
     assert asked == [tmp_path / "run"]
     assert "<dt>low temperature</dt>" in text
-    assert "top share 0.97 <strong>raise loss.temperature</strong>" in text
+    assert "top share 0.97<br><strong>raise loss.temperature</strong>" in text
 
 
 def test_what_comes_from_files_is_escaped(tmp_path, no_advice):

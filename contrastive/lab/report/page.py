@@ -165,7 +165,7 @@ def _findings(workdir: Path) -> list[Finding]:
     try:
         return advise(workdir)
     except FolderError as error:  # of a run that has logged nothing yet
-        return [Finding("too_early", f"{error}.", "")]
+        return [Finding("too_early", str(error), "")]
 
 
 def _summary(folder: Folder) -> str:
