@@ -30,7 +30,7 @@ def run(tmp_path_factory):
 
 def test_help_imports_nothing_heavy():
     # What makes --help instant; a time would depend on the machine.
-    heavy = ("jax", "flax", "orbax", "grain", "tensorflow_datasets", "transformers")
+    heavy = ("jax", "flax", "orbax", "grain", "tensorflow_datasets", "transformers", "plotly")
     code = (
         "import sys\nfrom contrastive.cli import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
@@ -38,7 +38,7 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
-    for command in ("train", "finetune", "evaluate", "encode", "search"):
+    for command in ("train", "finetune", "report", "evaluate", "encode", "search"):
         assert command in done.stdout
 
 

@@ -9,7 +9,7 @@ import pydantic
 import tyro
 
 from contrastive.cli.experiments import sweep, sweep_file, train, train_file
-from contrastive.cli.explaining import advise, reproduce
+from contrastive.cli.explaining import advise, report, reproduce
 from contrastive.cli.models import encode, evaluate, search
 from contrastive.cli.stopping import stoppable
 from contrastive.errors import UserError
@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "sweep": sweep,
                 "finetune": finetune,
                 "advise": advise,
+                "report": report,
                 "reproduce": reproduce,
                 "evaluate": evaluate,
                 "encode": encode,

@@ -1,4 +1,4 @@
-"""Commands that explain: advise and reproduce."""
+"""Commands that explain: advise, report and reproduce."""
 
 from __future__ import annotations
 
@@ -23,6 +23,23 @@ def advise(workdir: tyro.conf.Positional[Path], /) -> None:
 
     for finding in found(workdir):
         print(f"{finding.cause}: {finding.seen}\n    {finding.advice}")
+
+
+def report(
+    folders: tyro.conf.Positional[tuple[Path, ...]], /, *, output: Path | None = None
+) -> None:
+    """Make one HTML page of runs and sweeps: contrastive report DIR [DIR ...].
+
+    Scores against temperature, histograms of cosines under a slider, penalties, training curves,
+    uniformity and tolerance, differences of configs and advice. The page needs no network.
+
+    Args:
+      folders: Of `contrastive train`, `contrastive sweep`, or `training` in that of `finetune`.
+      output: The page; report.html in the first folder unless given.
+    """
+    from contrastive.lab.report.page import write_report
+
+    print(f"report: {write_report(folders, output)}")
 
 
 def reproduce(
@@ -55,10 +72,10 @@ def reproduce(
         folder = workdir or Path("runs") / "papers" / f"{paper.name}-{setting}"
         where = Where(data_folder(data) if paper.needs_data else Path(), folder)
         results = run(paper, setting, where)
-        _report(results, folder)
+        _show(results, folder)
 
 
-def _report(results: dict[str, Any], folder: Path) -> None:
+def _show(results: dict[str, Any], folder: Path) -> None:
     print(f"\n{results['paper']}. {results['title']} ({results['source']})\n")
     for claim in results["claims"]:
         print(f"{'held  ' if claim['held'] else 'FAILED'}  {claim['claim']}")

@@ -1,0 +1,192 @@
+"""Writes the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+from plotly.offline import get_plotlyjs
+
+from contrastive.errors import ConfigError, FolderError
+from contrastive.lab.advisor import Finding, advise
+from contrastive.lab.report.block import Block, Line, Picture, Table
+from contrastive.lab.report.cosines import cosine_blocks, penalty_picture
+from contrastive.lab.report.curves import once_table, planes, training_blocks
+from contrastive.lab.report.reading import Folder, read, shown
+from contrastive.lab.report.scores import score_blocks, score_table
+from contrastive.lab.report.study import Study, differences_of, score_columns, studies
+
+_PAGE = "report.html"
+
+
+class Section(NamedTuple):
+    """A part of the page.
+
+    Attributes:
+      title: Its heading.
+      blocks: Pictures.
+      missing: What is said where there are none.
+      table: Before them; where it has no lines, it is left out.
+      words: Below the heading.
+    """
+
+    title: str
+    blocks: Sequence[Block]
+    missing: str
+    table: Table | None = None
+    words: str = ""
+
+
+def write_report(paths: Sequence[Path], output: Path | None = None) -> Path:
+    """Makes one page, complete in itself, of runs and sweeps.
+
+    Args:
+      paths: Their folders.
+      output: The page; report.html in the first folder unless given.
+
+    Returns:
+      Where it is.
+
+    Raises:
+      ConfigError: If there are no folders.
+      FolderError: If one is neither a run's nor a sweep's, or cannot be read.
+    """
+    if not paths:
+        raise ConfigError("contrastive report needs the folder of a run or of a sweep, or several")
+    output = output or paths[0] / _PAGE
+    output.write_text(html(read(paths)), encoding="utf-8")
+    return output
+
+
+def html(folders: Sequence[Folder]) -> str:
+    """The page as text.
+
+    Args:
+      folders: What was read.
+
+    Returns:
+      HTML with all that it needs inside.
+    """
+    room = files("contrastive.lab.report")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string((room / "page.html").read_text(encoding="utf-8"))
+    found = studies(folders)
+    return template.render(
+        title=", ".join(dict.fromkeys(folder.config.name for folder in folders)),
+        css=(room / "page.css").read_text(encoding="utf-8"),
+        js=(room / "page.js").read_text(encoding="utf-8"),
+        plotly=get_plotlyjs(),
+        frames=_frames,
+        sections=[*_sections(found), _differences(folders)],
+        advice=_advice(folders),
+        no_advice="There is advice on runs alone: train a setting of the sweep by itself.",
+        origins=[(_summary(folder), _origin(folder)) for folder in folders],
+    )
+
+
+def _frames(picture: Picture) -> str:
+    """The frames of a picture as JSON that no text in it can end."""
+    frames = [
+        {"words": words, **json.loads(str(figure.to_json()))} for figure, words in picture.frames
+    ]
+    return json.dumps(frames, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _sections(found: Sequence[Study]) -> list[Section]:
+    columns = score_columns(found)
+    penalties, once = penalty_picture(found), once_table(found)
+    alike = (
+        "No picture: the settings do not differ in a number. Sweep one, or give runs that differ "
+        "in one."
+    )
+    no_scores = (
+        "Nothing has a score yet: scores come at the end, from data.test or data.validation."
+    )
+    no_histograms = (
+        "There are no histograms: they are taken at the end of a run, and every examine_steps "
+        "steps."
+    )
+    no_looks = "Nothing was measured at one step alone."
+    return [
+        Section("Scores", score_blocks(found), alike if columns else no_scores, score_table(found)),
+        Section("Similarities", cosine_blocks(found, next(iter(columns), None)), no_histograms),
+        Section(
+            "Penalties",
+            [Block([penalties])] if penalties else [],
+            "They need histograms of normalised embeddings.",
+        ),
+        Section(
+            "Training",
+            training_blocks(found),
+            "Nothing has been logged at several steps.",
+            words="Means over seeds; one that has diverged is left out from then on.",
+        ),
+        Section("Closer looks", [], "" if once.lines else no_looks, once),
+        Section(
+            "Uniformity",
+            [Block([picture]) for picture in planes(found)],
+            "Neither uniformity and tolerance nor uniformity and alignment have been logged.",
+        ),
+    ]
+
+
+def _differences(folders: Sequence[Folder]) -> Section:
+    lines = [
+        Line(name, [_value(value) for value in values])
+        for name, values in differences_of(folders).items()
+    ]
+    head = ["field", *(folder.label for folder in folders)]
+    missing = "The configs are the same."
+    if len(folders) == 1:
+        missing = "One folder was given: there is nothing to compare it with."
+    return Section(
+        "Differences of the configs",
+        [],
+        "" if lines else missing,
+        Table("Fields in which the folders' configs differ.", head, lines),
+    )
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"swept: {', '.join(map(shown, value))}"
+    return "-" if value is None else shown(value)
+
+
+def _advice(folders: Sequence[Folder]) -> list[tuple[str, list[Finding]]]:
+    return [(folder.label, _findings(folder.path)) for folder in folders if folder.axes is None]
+
+
+def _findings(workdir: Path) -> list[Finding]:
+    try:
+        return advise(workdir)
+    except FolderError as error:  # of a run that has logged nothing yet
+        return [Finding("too_early", str(error), "")]
+
+
+def _summary(folder: Folder) -> str:
+    runs = sum(len(setting.runs) for setting in folder.settings)
+    kind = "run" if folder.axes is None else f"sweep, {runs} runs"
+    return f"{folder.label}: {kind}, {folder.written:%Y-%m-%d %H:%M} UTC"
+
+
+def _origin(folder: Folder) -> list[tuple[str, str]]:
+    """Where a folder's numbers are from, by name."""
+    ending = folder.ending
+    hardware, versions = ending.get("hardware", {}), ending.get("versions", {})
+    task = "{task}: {queries} queries, {documents} documents" if "task" in ending else ""
+    swept = [f"{name}: {', '.join(map(shown, v))}" for name, v in (folder.axes or {}).items()]
+    facts = {
+        "Folder": str(folder.path),
+        "Name": folder.config.name,
+        "Sweep of": "; ".join(swept),
+        "Task": task.format(**ending),
+        "Command": ending.get("command", "" if ending else "not finished; written at the end"),
+        "Hardware": ", ".join(f"{name} {value}" for name, value in hardware.items()),
+        "Versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
+    }
+    return [(name, value) for name, value in facts.items() if value]
