@@ -22,6 +22,7 @@ os.environ["TQDM_DISABLE"] = "1"  # a saved notebook needs no progress bars
 
 import json
 import tempfile
+import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -33,10 +34,11 @@ from contrastive.config import Data, Experiment, Loss, Optimizer, Pydoc, Static,
 from contrastive.lab.claims import curve, peaks_inside
 from contrastive.lab.grid import Grid
 from contrastive.lab.sweep import sweep
-from contrastive.lab.table import interval, shown
+from contrastive.lab.table import shown
 from contrastive.training.writers import read_metrics
 
 logging.getLogger("absl").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", message="IProgress not found")
 set_matplotlib_formats("png")
 plt.rcParams |= {"figure.dpi": 80, "axes.spines.top": False, "axes.spines.right": False}
 
@@ -88,7 +90,7 @@ workdir = Path(tempfile.mkdtemp()) / "sweep"
 table = sweep(grid, workdir)
 assert table is not None  # it would be, had it been interrupted: the same call goes on
 print(f"{len(table['rows'])} runs in {table['session_seconds']:.0f} s, compiling included\n")
-print(shown(table, ["nDCG@10", "last/accuracy", "last/effective_negatives"]))
+print(shown(table, ["nDCG@10", "Recall@100", "last/effective_negatives"]))
 
 # %% [markdown]
 # Each cell is a mean over seeds and its 95 % confidence interval by Student's $t$: with three
@@ -98,9 +100,9 @@ print(shown(table, ["nDCG@10", "last/accuracy", "last/effective_negatives"]))
 # ## The inverted U
 #
 # Score against temperature has a best value inside and falls off to both sides. The band is the
-# interval over seeds; the dotted line is BM25, which learns nothing. The cell below the picture
-# asks whether the peak is more than noise: the best temperature is neither the first nor the last,
-# and both ends are worse beyond their intervals.
+# interval over seeds; the dotted line is BM25, which learns nothing, for scale. The cell below the
+# picture asks whether the peak is more than noise: the best temperature is neither the first nor
+# the last, and both ends are worse beyond their intervals.
 
 # %%
 score = curve(table["rows"], TEMPERATURE, "nDCG@10")
@@ -116,7 +118,7 @@ def band(plot, found, **style):
 
 _, plot = plt.subplots(figsize=(4.8, 3.2))
 band(plot, score)
-plot.axhline(table["bm25"]["nDCG@10"], color="0.5", ls=":", label="BM25")
+plot.axhline(table["bm25"]["nDCG@10"], color="0.5", ls=":", label="BM25", zorder=0)
 plot.set(xscale="log", xlabel="temperature", ylabel="nDCG@10, held out")
 plot.legend(frameon=False)
 plt.show()
@@ -127,11 +129,11 @@ verdict = peaks_inside(score, HEAT[0], HEAT[-1])
 print(f"best at {best:g}; an inverted U: {verdict.held} ({verdict.because})")
 
 # %% [markdown]
-# To the left the encoder listens to too few negatives, to the right to all of them alike
-# ([02_temperature](02_temperature.ipynb) has the reasons). The shape is the same in the papers,
-# the place is not: SimCSE's sentences are best at 0.05 (arXiv:2104.08821), SimCLR's images at 0.1
-# (arXiv:2002.05709), Wang and Liu's CIFAR-100 at 0.3 (arXiv:2012.09740). Beside the peak the curve
-# is flat, so that a grid in steps of two or so is fine enough.
+# To the left each query listens to a few negatives, chosen by an encoder that knows little yet; to
+# the right to all of them alike ([02_temperature](02_temperature.ipynb) has the reasons). The shape
+# is the papers' too, the place is not: SimCSE's sentences are best at 0.05 (arXiv:2104.08821),
+# SimCLR's images at 0.1 (arXiv:2002.05709), Wang and Liu's CIFAR-100 at 0.3 (arXiv:2012.09740).
+# Near the peak the curve is flat, so that a grid in factors of about two is fine enough.
 #
 # ## While they train
 #
@@ -170,48 +172,41 @@ plt.show()
 # %% [markdown]
 # - The **loss** cannot choose a temperature: it is in other units at each. At a high one it stays
 #   high however good the encoder is, because no cosine is large enough to make the softmax sharp.
-# - The **accuracy** on the training batch (how often the positive is above all 127 negatives) is
-#   highest at low temperatures, which work at nothing else. SimCLR's Table 5 says the same, and
-#   that it is no guide either.
-# - The **negative cosine** goes to zero at 0.05 and above. Below, negatives stay similar to the
-#   query: differences that small are enough for the softmax.
-# - **Effective negatives** fall as the encoder learns to tell documents apart, quickly at low
-#   temperatures, hardly at high ones.
+# - The **accuracy** on the training batch is how often the positive is above all 127 negatives.
+#   These runs see each pair once at most, so that it is nearly a held-out score, with the same
+#   peak inside. Where data are seen many times it is no guide: in SimCLR's Table 5 it is highest at
+#   the lowest temperature, which is not the one that serves best.
+# - The **negative cosine** shows what the first steps do at 0.01 and 0.02: they push all texts
+#   together, before these slowly come apart. From 0.1 on negatives are orthogonal on average after
+#   a few steps.
+# - **Effective negatives** show why. At 0.01 the first softmax hears one or two negatives of 127,
+#   and those by chance. Squeezing all cosines together is the quickest way to a softmax that hears
+#   more. At high temperatures the number goes down from the start, to a level that the temperature
+#   sets.
 #
-# ## What the score is bought with
+# ## What the temperature leaves
 #
-# The same at the last step, against temperature, with bands. Accuracy in training falls from left
-# to right where the held-out score rises and then falls. What rises all the way is the number of
-# negatives that share the push.
+# The same at the last step, against temperature, with bands; the dotted line is the best
+# temperature of this sweep.
 
 # %%
 _, row = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
-for plot, name, words in zip(
-    row,
-    ("last/accuracy", "last/effective_negatives", "last/top_negative_share"),
-    ("accuracy, training batch", "effective negatives of 127", "share of the hardest negative"),
-    strict=True,
-):
-    band(plot, curve(table["rows"], TEMPERATURE, name))
+ends = ("negative_cosine", "effective_negatives", "top_negative_share")
+for plot, name in zip(row, ends, strict=True):
+    band(plot, curve(table["rows"], TEMPERATURE, f"last/{name}"))
     plot.axvline(best, color="0.6", ls=":")
-    plot.set(xscale="log", xlabel="temperature", ylabel=words)
+    plot.set(xscale="log", xlabel="temperature", title=name)
 plt.show()
 
 # %% [markdown]
-# The dotted line is the best temperature of this sweep. `effective_negatives` and
-# `top_negative_share` are logged in every run: where a sweep is too expensive, these two beside
-# those of a smaller sweep say whether a run is left or right of the peak.
-
-# %%
-for t in (HEAT[0], best, HEAT[-1]):
-    last = [row for row in table["rows"] if row[TEMPERATURE] == t]
-    count, share = (
-        interval([row[f"last/{name}"] for row in last]).mean
-        for name in ("effective_negatives", "top_negative_share")
-    )
-    print(f"t = {t:g}: {count:.0f} effective negatives, the hardest one's share {share:.2f}")
-
-# %% [markdown]
+# Two sides again. At low temperatures the encoder has adapted: it keeps its texts so close
+# together that about a dozen negatives are in effect at any of them, and the temperature shows in
+# the cosines instead. At high ones it has spread its texts as far as they go, and what gives is
+# the softmax: the number of negatives in effect rises towards all 127 and the hardest one's share
+# to nothing. So in the log of a single run, negatives that are alike (a mean cosine far above 0)
+# say that the temperature is low for this encoder, and a `top_negative_share` of a few hundredths
+# that it is high.
+#
 # ## From the command line
 #
 # The same on an experiment file: a flag with several numbers is swept, every combination of several
@@ -231,9 +226,8 @@ kept = json.loads((workdir / "sweep.json").read_text(encoding="utf-8"))
 print("fields:", ", ".join(kept))
 print("swept:", kept["axes"], "seeds:", kept["seeds"], "metric:", kept["metric"])
 print("a row:", ", ".join(name for name in kept["rows"][0] if not name.startswith("last/")))
-print(
-    "  and, of the last logged step,", sum(n.startswith("last/") for n in kept["rows"][0]), "more"
-)
+count = sum(name.startswith("last/") for name in kept["rows"][0])
+print("and of the last logged step", count, "more, as last/loss")
 
 # %% [markdown]
 # Rows are plain records, one a run; a run that diverged has `diverged_at` and no scores. Anything
