@@ -86,7 +86,8 @@ for member in grid.members[:3]:
 # `grid.alone(member)`.
 
 # %%
-workdir = Path(tempfile.mkdtemp()) / "sweep"
+scratch = tempfile.TemporaryDirectory()  # gone with the kernel
+workdir = Path(scratch.name) / "sweep"
 table = sweep(grid, workdir)
 assert table is not None  # it would be, had it been interrupted: the same call goes on
 print(f"{len(table['rows'])} runs in {table['session_seconds']:.0f} s, compiling included\n")

@@ -52,7 +52,8 @@ plt.rcParams |= {"figure.dpi": 80, "axes.spines.top": False, "axes.spines.right"
 
 TEMPERATURES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 FIELD = "loss.temperature"
-FOLDER = Path(tempfile.mkdtemp())
+scratch = tempfile.TemporaryDirectory()  # gone with the kernel
+FOLDER = Path(scratch.name)
 rng = np.random.default_rng(0)
 
 # %% [markdown]
