@@ -21,6 +21,22 @@ def test_a_notebook_is_its_script_with_pictures(script):
     for a, b in zip(written.cells, executed.cells, strict=True):
         assert (a.cell_type, a.source) == (b.cell_type, b.source)
     outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
-    assert any("image/png" in output.get("data", {}) for output in outputs)
+    shown = {kind for output in outputs for kind in output.get("data", {})}
+    assert "image/png" in shown
+    assert "text/html" not in shown  # an interactive picture is JSON, without its program
     assert not any(output["output_type"] == "error" for output in outputs)
-    assert pair.stat().st_size < 1 << 20
+    assert not any(output.get("name") == "stderr" for output in outputs)
+    assert pair.stat().st_size < 1 << 19
+
+
+def test_an_interactive_picture_moves_without_a_kernel():
+    notebook = jupytext.read(FOLDER / "02_temperature.ipynb")
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    kind = "application/vnd.plotly.v1+json"
+    (figure,) = [o["data"][kind] for o in outputs if kind in o.get("data", {})]
+    (slider,) = figure["layout"]["sliders"]
+    before = [trace["y"] for trace in figure["data"]]
+    for number, step in enumerate(slider["steps"]):
+        heights, _, traces = step["args"]
+        same = [before[trace] == y for trace, y in zip(traces, heights["y"], strict=True)]
+        assert all(same) if number == slider["active"] else not any(same)
