@@ -280,7 +280,7 @@ INSTEAD = {
     "load_best_model_at_end": "with --eval_data the best checkpoint is always what is exported",
     "metric_for_best_model": "nDCG@10 on --eval_data chooses the best checkpoint",
     "push_to_hub": "upload the output folder with `hf upload`",
-    "label_smoothing_factor": "use --loss.function.label_smoothing of contrastive train",
+    "label_smoothing_factor": "contrastive train has it, a setting of info_nce",
     "neftune_noise_alpha": "there is no equivalent",
     "data_seed": "--seed decides shuffles too",
     "auto_find_batch_size": "--sub_batch_size bounds the memory, whatever the batch",
