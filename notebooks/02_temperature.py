@@ -144,9 +144,8 @@ print(f"s+ = {S_PLUS:.3f}; the negatives from the top:", np.round(S_MINUS[:6], 3
 # $$r(s_j) = \frac{e^{s_j/t}}{\sum_k e^{s_k/t}},$$
 #
 # against similarity, with a logarithmic axis: a straight line of slope $1/t$ (dotted: the
-# positive). **Right**, not this
-# query but all 400, and not one encoder but nine: the cosines of positives and negatives as the
-# encoder *trained at* the slider's temperature has them.
+# positive). **Right**, not this query but all 400, and not one encoder but nine: the cosines of
+# positives and negatives as the encoder *trained at* the slider's temperature has them.
 #
 # Move it from right to left. The softmax goes from flat to a spike on the most similar document;
 # the line tips from nearly level to a cliff; and the two histograms first become narrow and then,
@@ -405,8 +404,10 @@ for name, s in rows.items():
 # temperature that an encoder was trained at, and where it is not known begin at 0.02, which is
 # FlagEmbedding's default.
 #
-# That is the mechanism, and not a measurement of your task. An encoder that was not trained
-# contrastively has another spread: for BERT-base, SimCSE (arXiv:2104.08821) found 0.05 best.
+# That is the mechanism, and not a measurement of your task. The encoders here have little to lose,
+# and by the column R@1 those of a higher temperature are the better ones. And an encoder that was
+# not trained contrastively has another spread: for BERT-base, SimCSE (arXiv:2104.08821) found 0.05
+# best.
 #
 # ## Why 0.05 to 0.1 from scratch
 #
@@ -453,8 +454,8 @@ for name, two in encoders.items():
 # - Temperature divides similarities; the gradient is $P/t$. It decides whom the push goes to and
 #   how hard.
 # - What counts is $t$ beside the spread of the negatives' cosines. `effective_negatives` in a
-#   run's log is the number to watch: near 1, the temperature is low for this encoder; near all of
-#   them, high.
+#   run's log is the number to watch: near 1 in the first steps, the temperature is low for this
+#   encoder; near all of them at the end, high.
 # - Low temperatures leave narrow spreads, and encoders trained at them want them again: 0.02.
 #   Encoders from scratch have nothing to stake on a few negatives: 0.05 to 0.1.
 # - These are places to start from. The best temperature depends on the data, and
