@@ -6,7 +6,6 @@ import dataclasses
 import importlib.util
 import json
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ from contrastive.lab.claims import Verdict
 from contrastive.lab.crew import Row, Score
 from contrastive.lab.grid import Grid
 from contrastive.lab.sweep import sweep
-from contrastive.training.finish import hardware, versions
+from contrastive.training.finish import command, hardware, versions
 from contrastive.training.workdir import write_json
 
 Findings: TypeAlias = dict[str, Any]
@@ -134,7 +133,7 @@ def reproduce(paper: Paper, setting: str, where: Where) -> Findings:
         "differs": paper.differs if setting == "small" else "",
         "published": paper.published,
         "findings": findings,
-        "command": shlex.join(["contrastive", *sys.argv[1:]]),
+        "command": command(),
         "seconds": round(_seconds_before(where.workdir) + time.perf_counter() - begin, 1),
         "hardware": hardware(),
         "versions": versions(),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import shlex
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +22,7 @@ from contrastive.lab.grid import Grid, Member
 from contrastive.lab.table import JSON, write_table
 from contrastive.training.assemble import Parts, assemble
 from contrastive.training.compilation import keep_compiled_programs
-from contrastive.training.finish import hardware, versions
+from contrastive.training.finish import command, hardware, versions
 from contrastive.training.mesh import make_mesh
 from contrastive.training.workdir import check, claimed, write_json
 
@@ -72,7 +70,7 @@ def sweep(grid: Grid, workdir: Path, score: Score | None = None) -> dict[str, An
             rows += found
         table = {
             "name": grid.base.name,
-            "command": shlex.join(["contrastive", *sys.argv[1:]]),
+            "command": command(),
             **identity,
             "metric": grid.base.metric,
             "rows": sorted(rows, key=lambda row: row["member"]),

@@ -57,7 +57,7 @@ def finish(
     temperature = scalars["temperature"]
     results: Results = {
         "name": config.name,
-        "command": _without_secrets(shlex.join(["contrastive", *sys.argv[1:]])),
+        "command": command(),
         "steps": int(state.step),
         "best_step": progress.best_step or int(state.step),
         "temperature": float(temperature),
@@ -84,8 +84,12 @@ def finish(
     return results
 
 
-def _without_secrets(command: str) -> str:
-    return re.sub(r"(--token[= ])\S+", r"\1...", command)
+def command() -> str:
+    """The command line of this process, without secrets; empty in a notebook or another program."""
+    if Path(sys.argv[0]).name not in ("contrastive", "__main__.py"):
+        return ""
+    words = shlex.join(["contrastive", *sys.argv[1:]])
+    return re.sub(r"(--token[= ])\S+", r"\1...", words)
 
 
 def hardware() -> dict[str, Any]:
