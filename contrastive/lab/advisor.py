@@ -25,6 +25,7 @@ _SATURATED = 0.5  # share of the queries
 _TIED = 0.25  # share of the queries with a negative that scores as the positive does
 _ALIKE = 0.99  # mean cosine of what should be apart
 _NARROW = 0.4  # mean cosine of negatives
+_COARSE = 1e5  # logits whose last digit in float32 is 0.01
 _SPREAD = 10.0  # positive above the mean negative, in temperatures, of healthy runs
 
 
@@ -124,13 +125,21 @@ def findings(run: Observed) -> list[Finding]:
 
 
 def _learning_rate(run: Observed) -> Finding | None:
-    """Non-finite, risen or collapsed: softmax losses are finite at any temperature above 0."""
+    """Non-finite, risen or collapsed: these losses are finite as long as logits have digits."""
     rate = run.config.optimizer.learning_rate
     advice = (
         f"lower optimizer.learning_rate, by ten to begin with ({rate:g} now), or lengthen "
         "warmup_steps. The temperature is not the cause: the loss is finite at any"
     )
     known = [loss for loss in run.losses if loss is not None]
+    logit = run.last.get("largest_logit", 0.0)
+    if len(known) < len(run.losses) and logit > _COARSE:
+        return Finding(
+            "low_temperature",
+            f"step {_step_of(run)} is not finite, and logits are as large as {logit:.3g} at "
+            f"temperature {run.temperature:.3g}: float32 has no digits left for their differences",
+            "raise loss.temperature; 0.02 to 0.1 for normalised embeddings",
+        )
     if len(known) < len(run.losses):
         seen = f"step {_step_of(run)}: the loss, its gradient or the update is not finite"
         return Finding("learning_rate", seen, advice)

@@ -28,8 +28,8 @@ class Linear(_Schedule):
 
     t(n) = first + (last - first) min(n / steps, 1)
 
-    >>> float(Linear(0.1, 0.02, steps=100).temperature({}, 50))  # doctest: +ELLIPSIS
-    0.0599...
+    >>> round(float(Linear(0.1, 0.02, steps=100).temperature({}, 50)), 6)
+    0.06
 
     Args:
       first: Temperature of step 0.

@@ -97,7 +97,8 @@ class Log:
             f"at temperature {shown['temperature']}; the largest logit is "
             f"{shown['largest_logit']}. The update was not applied, and the checkpoints in "
             f"{self._workdir / 'checkpoints'} are those of before. Raise loss.temperature or lower "
-            "optimizer.learning_rate, and start in a new --workdir."
+            "optimizer.learning_rate, and start in a new --workdir; `contrastive advise "
+            f"{self._workdir}` says which."
         )
 
     def write(self) -> dict[str, str]:

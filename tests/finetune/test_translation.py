@@ -533,7 +533,7 @@ def test_every_loss_of_a_config_is_a_choice():
         (["--guide_margin", "0.1"], "no effect without a guide; give --guide_model"),
         (
             ["--loss", "sogclr", "--temperature_policy", "learned"],
-            "rho is 0, so that a temperature that is not fixed would only rise",
+            "rho is 0, so that a temperature that is learned would only rise",
         ),
     ],
 )

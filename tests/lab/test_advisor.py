@@ -119,6 +119,14 @@ def test_a_narrow_range_is_said_to_be_harmless():
     assert "harmless for ranking" in narrow.advice
 
 
+@pytest.mark.parametrize(("logit", "cause"), [(3e5, "low_temperature"), (500, "learning_rate")])
+def test_a_step_that_is_not_finite_is_heat_only_where_logits_have_no_digits(logit, cause):
+    run = dataclasses.replace(observed(largest_logit=logit), losses=[4.0, None])
+    (found,) = findings(run)
+    assert found.cause == cause
+    assert ("raise loss.temperature" in found.advice) == (cause == "low_temperature")
+
+
 def test_a_learned_temperature_at_its_limit_is_said_to_be_there():
     run = observed(temperature=0.01)
     learned = run.config.replace(**{"loss.policy": config.Learned()})

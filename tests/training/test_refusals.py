@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from tiny import experiment, losses
+from tiny import experiment
 
 from contrastive.config import Experiment, Fixed, Loss, Mixture, Part
 from contrastive.errors import DataError, DivergedError, FolderError
@@ -40,7 +40,9 @@ def test_a_run_that_stops_being_finite_says_where_and_keeps_its_checkpoints(tmp_
             state = checkpointer.restore(latest / str(number) / "state")
             for x in jax.tree.leaves(state["params"]):
                 assert np.all(np.isfinite(x))
-    assert len(losses(tmp_path / "run")) == step - 1
+    rows = [row for row in metrics(tmp_path / "run") if "loss" in row]
+    assert [row["step"] for row in rows] == list(range(1, step + 1))  # the last is what went wrong
+    assert [row.get("finite") for row in rows] == [None] * (step - 1) + [0]
 
 
 def test_a_workdir_of_another_config_is_refused_and_names_the_fields(tmp_path):
