@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from tiny import experiment
+from tiny import experiment, metrics
 
 from contrastive.config import Experiment, Fixed, Loss, Mixture, Part
 from contrastive.errors import DataError, DivergedError, FolderError
