@@ -108,6 +108,11 @@ def _check_parts(experiment: Experiment) -> None:
     train, loss = experiment.data.train, experiment.loss
     parts = train.parts if isinstance(train, Mixture) else (Part(source=train),)
     for number, part in enumerate(parts):
+        if part.temperature is not None and experiment.on_divergence != "stop":
+            raise ValueError(
+                f"on_divergence is {experiment.on_divergence}, but data.train.parts[{number}] has "
+                "a temperature of its own, which nothing raises; leave one out"
+            )
         if part.temperature is not None and loss.has_one_temperature:
             raise ValueError(
                 f"data.train.parts[{number}].temperature is {part.temperature}, but "

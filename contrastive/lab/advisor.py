@@ -26,6 +26,7 @@ _TIED = 0.25  # share of the queries with a negative that scores as the positive
 _ALIKE = 0.99  # mean cosine of what should be apart
 _NARROW = 0.4  # mean cosine of negatives
 _COARSE = 1e5  # logits whose last digit in float32 is 0.01
+_EARLY = 20  # steps, until which an encoder shows where it started and not what it was taught
 _SPREAD = 10.0  # positive above the mean negative, in temperatures, of healthy runs
 
 
@@ -115,7 +116,7 @@ def findings(run: Observed) -> list[Finding]:
     Returns:
       Findings, the most important first.
     """
-    if wrong := _learning_rate(run) or _not_learning(run) or _duplicates(run):
+    if wrong := _learning_rate(run) or _too_early(run) or _not_learning(run) or _duplicates(run):
         return [wrong]
     if isinstance(run.config.loss.function, WITHOUT_TEMPERATURE):
         return [_without_temperature(run)]
@@ -161,6 +162,14 @@ def _has_moved(run: Observed) -> bool:
 
 def _step_of(run: Observed) -> int:
     return int(run.last["step"])
+
+
+def _too_early(run: Observed) -> Finding | None:
+    step, looked = _step_of(run), {"effective_negatives", "saturated"} <= run.last.keys()
+    if step >= _EARLY and looked:
+        return None
+    seen = f"step {step} is the last of which anything was logged"
+    return Finding("too_early", seen, f"ask again after step {_EARLY}, with diagnostics logged")
 
 
 def _not_learning(run: Observed) -> Finding | None:
@@ -268,8 +277,6 @@ def _narrow(run: Observed) -> Finding | None:
 
 
 def _healthy(run: Observed) -> Finding:
-    if not {"effective_negatives", "saturated"} & run.last.keys():
-        return Finding("too_early", "no diagnostics were logged yet", "ask again later")
     return Finding(
         "healthy",
         f"at temperature {run.temperature:.3g} {run.last.get('effective_negatives', 0):.0f} of "

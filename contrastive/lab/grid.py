@@ -47,6 +47,11 @@ class Grid:
             raise ConfigError(f"--seeds is {self.seeds}; it counts runs of each setting, 1 or more")
         if self.base.patience is not None:
             raise ConfigError("a sweep trains all its runs to the end; leave patience out")
+        if self.base.on_divergence != "stop":
+            raise ConfigError(
+                f"a run of a sweep that diverges stays where it was, at its own temperature; leave "
+                f"on_divergence out ({self.base.on_divergence} now)"
+            )
         for name, values in self.axes.items():
             if len(set(values)) < len(values):
                 raise ConfigError(f"--{name} has a value twice: {values}")

@@ -27,6 +27,15 @@ from contrastive.lab.paper import Setting
 Row = dict[str, Any]
 TEMPERATURE = "loss.temperature"
 
+# For papers of two towers, here of two languages.
+BILINGUAL = Setting(
+    steps=10000,
+    batch_size=4096,
+    learning_rate=5e-5,
+    model=Checkpoint(name="FacebookAI/xlm-roberta-base"),
+    values=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
+)
+
 
 def experiment(name: str, setting: Setting, train: str, *, length: int = 32) -> Experiment:
     """What all these runs are: Adam at a constant rate, on rows of short texts.

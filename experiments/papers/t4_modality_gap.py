@@ -6,9 +6,17 @@ contrastive reproduce T4
 from __future__ import annotations
 
 import numpy as np
-from material import TEMPERATURE, experiment, line, parallel, recall_at_1, unit, write_rows
+from material import (
+    BILINGUAL,
+    TEMPERATURE,
+    experiment,
+    line,
+    parallel,
+    recall_at_1,
+    unit,
+    write_rows,
+)
 
-from contrastive.config import Checkpoint
 from contrastive.lab.claims import Verdict, above, curve, falls, peaks_inside, rises, shown
 from contrastive.lab.grid import Grid
 from contrastive.lab.paper import Claim, Findings, Paper, Setting, Where, swept
@@ -126,14 +134,7 @@ paper = Paper(
         "texts and CLIP"
     ),
     small=Setting(steps=600, values=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)),
-    full=Setting(
-        steps=10000,
-        seeds=3,
-        batch_size=4096,
-        learning_rate=5e-5,
-        model=Checkpoint(name="FacebookAI/xlm-roberta-base"),
-        values=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
-    ),
+    full=BILINGUAL,
     run=run,
     draw=draw,
 )

@@ -6,11 +6,19 @@ contrastive reproduce T7
 from __future__ import annotations
 
 import numpy as np
-from material import TEMPERATURE, experiment, line, parallel, recall_at_1, unit, write_rows
+from material import (
+    BILINGUAL,
+    TEMPERATURE,
+    experiment,
+    line,
+    parallel,
+    recall_at_1,
+    unit,
+    write_rows,
+)
 
 from contrastive.config import (
     Artanh,
-    Checkpoint,
     Individual,
     InfoNCE,
     Learned,
@@ -185,14 +193,7 @@ paper = Paper(
         "transformers; the first two claims are what an early run of ours found, not the papers'"
     ),
     small=Setting(steps=400, values=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)),
-    full=Setting(
-        steps=10000,
-        seeds=3,
-        batch_size=4096,
-        learning_rate=5e-5,
-        model=Checkpoint(name="FacebookAI/xlm-roberta-base"),
-        values=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
-    ),
+    full=BILINGUAL,
     run=run,
     draw=draw,
 )

@@ -127,6 +127,14 @@ def test_a_step_that_is_not_finite_is_heat_only_where_logits_have_no_digits(logi
     assert ("raise loss.temperature" in found.advice) == (cause == "low_temperature")
 
 
+def test_before_twenty_steps_nothing_but_divergence_is_said():
+    (found,) = findings(observed(step=2, tied=0.5, accuracy=0.3))
+    assert found.cause == "too_early"
+    assert findings(observed(tied=0.5, accuracy=0.3))[0].cause == "duplicates"
+    ended = dataclasses.replace(observed(step=2), losses=[4.0, None])
+    assert findings(ended)[0].cause == "learning_rate"
+
+
 def test_a_learned_temperature_at_its_limit_is_said_to_be_there():
     run = observed(temperature=0.01)
     learned = run.config.replace(**{"loss.policy": config.Learned()})

@@ -57,3 +57,8 @@ def test_every_combination_has_every_seed_and_is_a_valid_run():
 def test_what_cannot_be_a_run_is_refused_before_any_begins(base, axes, seeds, said):
     with pytest.raises(ValueError, match=said):
         Grid(base, axes, seeds)
+
+
+def test_a_sweep_does_not_raise_temperatures_of_its_runs():
+    with pytest.raises(ConfigError, match=r"leave on_divergence out \(raise_temperature now\)"):
+        Grid(DEFAULT.replace(on_divergence="raise_temperature"), {"loss.temperature": (0.1, 0.2)})

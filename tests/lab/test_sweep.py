@@ -117,22 +117,8 @@ def test_runs_that_do_not_fit_go_one_part_after_the_other(swept, tmp_path, monke
 def test_stopped_and_given_again(swept, tmp_path, monkeypatch):
     grid, _, table = swept
 
-    class AfterSteps(sweeping.crew.Interrupt):
-        """Asked to stop once a few steps are taken."""
-
-        looks = 0
-
-        @property
-        def asked(self):
-            AfterSteps.looks += 1
-            return AfterSteps.looks > 4
-
-        @asked.setter
-        def asked(self, value):
-            del value
-
     with monkeypatch.context() as patch:
-        patch.setattr(sweeping.crew, "Interrupt", AfterSteps)
+        patch.setattr(sweeping.crew, "Interrupt", tiny.stopping_after(4))
         assert sweep(grid, tmp_path / "stopped", score) is None
     resumed = sweep(grid, tmp_path / "stopped", score)
     assert resumed["rows"] == table["rows"]

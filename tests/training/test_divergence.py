@@ -95,20 +95,8 @@ def test_a_run_that_was_raised_and_killed_is_not_raised_again(tmp_path, breaking
     breaking({3}, below=0.09)
     raising = settings(tmp_path, on_divergence="raise_temperature")
 
-    class Stopping(runner.Interrupt):
-        looks = 0
-
-        @property
-        def asked(self):
-            Stopping.looks += 1
-            return Stopping.looks > 6
-
-        @asked.setter
-        def asked(self, value):
-            del value
-
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "Interrupt", Stopping)
+        patch.setattr(runner, "Interrupt", tiny.stopping_after(6))
         assert run(raising, tmp_path / "run") is None
     results = run(raising, tmp_path / "run")
     assert results["temperature"] == pytest.approx(0.1)
@@ -120,6 +108,13 @@ def test_raising_needs_a_temperature_that_can_be_raised(tmp_path):
     loss = config.Loss(policy=config.WarmDown(steps=3))
     with pytest.raises(ValueError, match="warm_down leaves no room for"):
         settings(tmp_path, loss=loss, on_divergence="raise_temperature")
+
+
+def test_raising_does_not_go_with_temperatures_by_source(tmp_path):
+    part = config.Part(source=settings(tmp_path).data.train, temperature=0.1)
+    mixture = {"data.train": config.Mixture(parts=(part,))}
+    with pytest.raises(ValueError, match=r"parts\[0\] has a temperature of its own, which nothing"):
+        settings(tmp_path, on_divergence="raise_temperature", **mixture)
 
 
 @pytest.mark.parametrize(("policy", "expected"), [(Fixed(0.05), 0.1), (Learned(0.6), 1.0)])

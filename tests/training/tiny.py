@@ -18,8 +18,27 @@ from contrastive.config import (
     SogCLR,
     Transformer,
 )
+from contrastive.training.interrupt import Interrupt
 
 WORDS = [f"{a}{b}" for a in ("ka", "lo", "mi", "nu", "re", "so") for b in ("ba", "de", "fi", "gu")]
+
+
+def stopping_after(looks: int) -> type[Interrupt]:
+    """An interrupt that asks to stop once it was looked at so often."""
+
+    class Stopping(Interrupt):
+        looked = 0
+
+        @property
+        def asked(self):
+            Stopping.looked += 1
+            return Stopping.looked > looks
+
+        @asked.setter
+        def asked(self, value):
+            del value
+
+    return Stopping
 
 
 def write_rows(path: Path, rows: int, seed: int = 0) -> Path:
