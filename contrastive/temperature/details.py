@@ -24,6 +24,7 @@ EDGES = np.linspace(-1.0, 1.0, BINS + 1, dtype=np.float32)
 
 Summary: TypeAlias = dict[str, Float[Array, "..."]]
 
+_UPPER = np.append(EDGES[1:-1], np.float32(np.inf))  # of each bin
 _TOP = 100
 _SAMPLE = 1024
 _TIE = 0.005
@@ -101,7 +102,7 @@ def examine(
     squares = _share(seen.log_negatives(jnp.asarray(temperature) / 2), 2 * log_total)
     unit = normalize(queries), normalize(documents)
     seen_unit, cosine = looked_at(*unit)
-    below = seen_unit.fold_negatives(_count_below, jnp.zeros(BINS - 1))
+    below = seen_unit.fold_negatives(_count_below, jnp.zeros(BINS))
     mates, mate_cosine = _mates(unit[0], labels, sample, pairs)
     return Details(
         top_10_share=share(10),
@@ -112,8 +113,8 @@ def examine(
         modality_gap=jnp.broadcast_to(_gap(unit, seen, pairs.get("axis_name")), (sample,)),
         mates=mates,
         mate_cosine=mate_cosine,
-        positive_bins=_bins(_is_below(cosine), jnp.ones(sample)),
-        negative_bins=_bins(below, count),
+        positive_bins=_bins((cosine[:, None] < _UPPER).astype(jnp.float32)),
+        negative_bins=_bins(below),
     )
 
 
@@ -124,15 +125,16 @@ def summarize_details(details: Details) -> Summary:
       details: Of the sampled queries of all devices.
 
     Returns:
-      Arrays by name: means; `tolerance`, the mean cosine of texts of one label, NaN without any;
-      and the histograms.
+      Arrays by name: means, of the hardest negative over queries that have one; `tolerance`, the
+      mean cosine of texts of one label, NaN without any; and the histograms.
     """
-    names = ("top_10_share", "top_100_share", "hardest_negative", "tied", "partition_bias")
+    names = ("top_10_share", "top_100_share", "tied", "partition_bias", "modality_gap")
     pairs = details.mates.sum()
     some = jnp.where(pairs > 0, details.mate_cosine.sum() / jnp.maximum(pairs, 1.0), jnp.nan)
     histograms = {"positive": details.positive_bins, "negative": details.negative_bins}
     return {
-        **{name: jnp.mean(getattr(details, name)) for name in (*names, "modality_gap")},
+        **{name: jnp.mean(getattr(details, name)) for name in names},
+        "hardest_negative": _mean_of_finite(details.hardest_negative),
         "tolerance": some,
         **{
             f"histogram/{name}": bins.sum(axis=0) / jnp.maximum(bins.sum(), 1.0)
@@ -147,9 +149,11 @@ def _share(log_part, log_whole):
     return jnp.where(some, jnp.exp(log_part - jnp.where(some, log_whole, 0.0)), 0.0)
 
 
-def _is_below(cosines):
-    """Whether cosines [...] are below each inner edge [..., BINS - 1]."""
-    return (cosines[..., None] < EDGES[1:-1]).astype(jnp.float32)
+def _mean_of_finite(values):
+    """-inf where none is."""
+    finite = jnp.isfinite(values)
+    total = jnp.where(finite, values, 0.0).sum()
+    return jnp.where(finite.any(), total / jnp.maximum(finite.sum(), 1), -jnp.inf)
 
 
 def _count_below(state, tile: Pairing):
@@ -158,13 +162,12 @@ def _count_below(state, tile: Pairing):
     def one(edge):
         return jnp.sum(tile.negative & (tile.similarities < edge), axis=1, dtype=jnp.float32)
 
-    return state + lax.map(one, jnp.asarray(EDGES[1:-1])).T
+    return state + lax.map(one, jnp.asarray(_UPPER)).T
 
 
-def _bins(below, count):
-    """From counts below the inner edges to counts between edges."""
-    ends = jnp.zeros_like(count)[:, None], count[:, None]
-    return jnp.diff(jnp.concatenate([ends[0], below, ends[1]], axis=1), axis=1)
+def _bins(below):
+    """From counts below upper edges to counts between edges."""
+    return jnp.diff(below, axis=1, prepend=0.0)
 
 
 def _gap(unit, seen: Contrast, axis_name: Axis):

@@ -108,6 +108,16 @@ def test_the_first_queries_stand_for_the_batch(monkeypatch, batch):
         np.testing.assert_allclose(value, getattr(whole, name)[:5], rtol=1e-5, err_msg=name)
 
 
+def test_a_query_without_negatives_is_left_out_of_the_mean_of_the_hardest(batch):
+    queries, documents, _ = batch
+    pools = np.repeat(np.arange(B, dtype=np.int32), G)
+    pools[1:G] = -1  # the first query is alone with its positive
+    alone = {"query_pools": pools[::G], "document_pools": pools, "in_batch": False}
+    found = summarize_details(examine(queries, documents, temperature=T, group_size=G, **alone))
+    s = np.einsum("bd,bgd->bg", queries, documents.reshape(B, G, D).astype(np.float64))
+    np.testing.assert_allclose(found["hardest_negative"], s[1:, 1:].max(axis=1).mean(), rtol=1e-5)
+
+
 def test_nothing_to_look_at_gives_zeros_and_no_tolerance():
     same = np.full(3, 7)
     look = examine(jnp.eye(3), jnp.eye(3), temperature=0.1, document_ids=same)
