@@ -106,8 +106,11 @@ def sweep_file(file: str, arguments: list[str]) -> None:
         draw(table, workdir)
         runs, seconds = len(table["rows"]), table["session_seconds"]
         print(f"\n{table['name']}: {runs} runs, {seconds:.0f} s in this session\n")
-        print(shown(table, ["nDCG@10", "MRR@10", "Recall@10"]))
-        print(f"\ntable: {workdir / 'sweep.json'}   picture: {workdir / 'score.png'}")
+        chosen_by = f"validation/{table['metric']}"
+        wanted = [chosen_by, "nDCG@10", "MRR@10", "Recall@10"]
+        print(shown(table, [name for name in wanted if any(name in row for row in table["rows"])]))
+        picture = f"   picture: {workdir / 'score.png'}" if table["axes"] else ""
+        print(f"\ntable: {workdir / 'sweep.json'}{picture}")
 
 
 def _chosen(file: str, settings: dict[str, Experiment], arguments: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -36,7 +37,9 @@ class States(NamedTuple):
     ended: Int[Array, " M"]
 
 
-_TRACED_ROOMS = ("loss.", "optimizer.")
+_TRACED = ("loss.", "optimizer.")
+# A step needs 1 - b, which for a traced b is rounded twice: by 1e-3 of itself at 0.99999.
+_NOT_TRACED = ("optimizer.b1", "optimizer.b2")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Batched:
             return States(state, jnp.int32(0))
 
         mapped = jax.vmap(begin, in_axes=(0, 0, None))
-        seeds = self._padded([member.init_seed for member in self.members], np.int32)
+        seeds = self.divided(np.array([member.init_seed for member in self.members], np.int32))
         return jax.jit(mapped, out_shardings=self.own)(self._values, seeds, start.params)
 
     def step(self, *, diagnosing: bool) -> Callable[[States, Batch], tuple[States, Metrics]]:
@@ -79,16 +82,23 @@ class Batched:
 
     def examine(self, states: States, batch: Batch) -> Summary:
         """A closer look at every run's batch, each array with a first dimension of runs."""
+        return self._examination(self._values, states, self.shared_by_all(batch))
 
+    @functools.cached_property
+    def _examination(self) -> Any:
         def one(values, states, batch):
             examination = self.program.examination(self.base.unchecked(values), None)
             return examination(states.train, batch)
 
-        mapped = jax.jit(jax.vmap(one, in_axes=(0, 0, None)), out_shardings=self.own)
-        return mapped(self._values, states, self.shared_by_all(batch))
+        return jax.jit(jax.vmap(one, in_axes=(0, 0, None)), out_shardings=self.own)
 
-    def memory(self, batch: Batch) -> int:
-        """Bytes that a step takes, by the compiler's own account."""
+    def memory(self, batch: Batch, *, copies: int = 0) -> int:
+        """Bytes that a step takes of each device, by the compiler's own account.
+
+        Args:
+          batch: Any.
+          copies: Of the encoders' parameters, kept besides.
+        """
         compiled = self._compiled(diagnosing=True)
         states = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.own),
@@ -99,8 +109,11 @@ class Batched:
         )
         planned = lowered.compile().memory_analysis()
         assert planned is not None
+        leaves = jax.tree.leaves(states.train.params["encoder"])
+        encoders = sum(x.size * x.dtype.itemsize for x in leaves)
         return (
-            planned.argument_size_in_bytes
+            copies * encoders // self.mesh.size
+            + planned.argument_size_in_bytes
             + planned.temp_size_in_bytes
             + planned.output_size_in_bytes
             - planned.alias_size_in_bytes
@@ -142,15 +155,16 @@ class Batched:
     @property
     def _values(self) -> dict[str, jax.Array]:
         return {
-            name: self._padded([member.values[name] for member in self.members], np.float32)
+            name: self.divided(np.array([m.values[name] for m in self.members], np.float32))
             for name in self.traced
         }
 
-    def _padded(self, numbers: Sequence[float], dtype: Any) -> jax.Array:
-        """One a run, and the last again until the devices have equally many."""
-        missing = -len(numbers) % self.mesh.size
-        padded = np.asarray([*numbers, *[numbers[-1]] * missing], dtype)
-        return jax.device_put(padded, self.own)
+    def divided(self, of_each: np.ndarray) -> jax.Array:
+        """Something of each run, the last again until the devices have equally many."""
+        missing = -len(of_each) % self.mesh.size
+        if missing:
+            of_each = np.concatenate([of_each, np.repeat(of_each[-1:], missing, axis=0)])
+        return jax.device_put(of_each, self.own)
 
 
 def member_mesh() -> Mesh:
@@ -158,39 +172,22 @@ def member_mesh() -> Mesh:
     return jax.make_mesh((jax.device_count(),), (_MEMBERS,), axis_types=(AxisType.Auto,))
 
 
-def traced_axes(program: Program, base: Experiment, axes: Axes, batch: Batch) -> list[str]:
+def traced_axes(base: Experiment, axes: Axes) -> list[str]:
     """The fields that can differ within one program.
 
     Others decide shapes, data or the program itself: each of their values is a program of its own.
 
     Args:
-      program: Of any of the runs.
       base: What the runs share.
       axes: Swept fields.
-      batch: Any.
 
     Returns:
       Some of the axes, in order.
     """
-
-    def step(values, batch):
-        experiment = base.unchecked(values)
-        encoder = init_params(program.embedder.module, jax.random.key(0))
-        state = program.init(experiment, encoder, 0)
-        params = None if program.guide is None else program.guide.params
-        return program.step(experiment, None)(state, batch, False, params)
-
-    def traces(name: str) -> bool:
-        try:
-            jax.eval_shape(step, {name: jnp.float32(0.5)}, batch)
-        except jax.errors.ConcretizationTypeError:
-            return False
-        return True
-
     return [
         name
         for name in axes
-        if name.startswith(_TRACED_ROOMS) and _are_real(base, name) and traces(name)
+        if name.startswith(_TRACED) and name not in _NOT_TRACED and _are_real(base, name)
     ]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
+import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -18,18 +20,17 @@ from tqdm import tqdm
 
 from contrastive.evaluation.encoder import Encoder
 from contrastive.evaluation.retrieval import evaluate
-from contrastive.evaluation.task import Retrieval
 from contrastive.lab.batched import Batched, States
-from contrastive.temperature.details import Summary
+from contrastive.lab.log import Log, last_metrics
 from contrastive.training.assemble import Parts
-from contrastive.training.interrupt import Interrupt
-from contrastive.training.log import HISTOGRAMS, divided
 from contrastive.training.workdir import write_json
-from contrastive.training.writers import JsonLines, read_metrics
 from contrastive.types import Params
 
 Row: TypeAlias = dict[str, Any]
 Score: TypeAlias = Callable[[Encoder, Params], Mapping[str, float]]
+Stop: TypeAlias = Callable[[], bool]
+
+ROWS = "rows.json"
 
 
 class Best(NamedTuple):
@@ -47,7 +48,7 @@ class Best(NamedTuple):
 
 
 def train(
-    parts: Parts, batched: Batched, folder: Path, score: Score | None = None
+    parts: Parts, batched: Batched, folder: Path, score: Score | None, stop: Stop
 ) -> list[Row] | None:
     """Trains and evaluates the runs, from where an earlier call stopped.
 
@@ -55,35 +56,43 @@ def train(
       parts: Data and encoder of the runs.
       batched: The runs as one program.
       folder: Of these runs.
-      score: Further numbers of an encoder.
+      score: Further numbers of an encoder; those of another function are found anew.
+      stop: Says whether to stop.
 
     Returns:
       A row of results each; None when it was asked to stop.
     """
-    finished = folder / "rows.json"
+    finished, source = folder / ROWS, source_of(score)
     if finished.exists():
-        return json.loads(finished.read_text(encoding="utf-8"))
+        kept = json.loads(finished.read_text(encoding="utf-8"))
+        if kept["score"] == source:
+            return kept["rows"]
     folder.mkdir(parents=True, exist_ok=True)
     with ocp.CheckpointManager(
         (folder / "checkpoints").absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=1)
     ) as checkpoints:
-        trained = _train(parts, batched, folder, checkpoints)
-    if trained is None:
-        return None
-    rows = _rows(parts, batched, folder, score, *trained)
-    write_json(finished, rows)
+        trained = _to_the_end(parts, batched, folder, checkpoints, stop)
+    rows = None if trained is None else _rows(parts, batched, folder, score, stop, *trained)
+    if rows is not None:
+        write_json(finished, {"score": source, "rows": rows})
     return rows
 
 
-def _train(
-    parts: Parts, batched: Batched, folder: Path, checkpoints: ocp.CheckpointManager
+def source_of(score: Score | None) -> str:
+    """The text of a function, by which another is told from it; not of those that it calls."""
+    try:
+        return inspect.getsource(score) if score else ""
+    except (OSError, TypeError):  # of no file, or no function
+        return repr(type(score))
+
+
+def _to_the_end(
+    parts: Parts, batched: Batched, folder: Path, checkpoints: ocp.CheckpointManager, stop: Stop
 ) -> tuple[States, Best] | None:
     base, feed = batched.base, parts.feed
     step, states, best = _resume(checkpoints, parts, batched)
     plain, diagnosing = batched.step(diagnosing=False), batched.step(diagnosing=True)
     fed = feed.take(stop=False)
-    writer = JsonLines(folder / "metrics.jsonl", step)
-    histograms = JsonLines(folder / HISTOGRAMS, step)
     bar = tqdm(
         total=base.steps,
         initial=step,
@@ -91,33 +100,28 @@ def _train(
         unit=" steps",
         mininterval=0.1 if sys.stderr.isatty() else 10.0,
     )
-    with bar, Interrupt() as interrupt:
-        while step < base.steps and not interrupt.asked:
+    with bar, Log(batched.members, folder, step) as log:
+        while step < base.steps and not stop():
             log_now = step == 0 or _due(step + 1, base.log_steps, base.steps)
             states, metrics = (diagnosing if log_now else plain)(states, fed.batch)
             step += 1
             # As in a run: from here on feed.position belongs to these states.
             fed = feed.take(stop=False)
             if log_now:
-                for member, values in _of_each(batched, metrics):
-                    writer.write(step, {"member": member, **divided(values)[0]})
-                bar.set_postfix(diverged=int(np.sum(np.asarray(states.ended) > 0)))
+                bar.set_postfix(diverged=log.write(step, metrics, np.asarray(states.ended)))
             if parts.validation and _due(step, base.eval_steps, base.steps):
-                best = _better(parts, batched, states, best, step, parts.validation)
+                scores = _evaluated(parts, batched, states)
+                log.write_scores(step, scores)
+                best = _better(batched, states, best, step, scores)
             if _due(step, base.examine_steps, base.steps):
-                for member, summary in _of_each(batched, batched.examine(states, fed.batch)):
-                    scalars, bins = divided(summary)
-                    writer.write(step, {"member": member, **scalars})
-                    histograms.write(step, {"member": member, **bins})
-            if _due(step, base.save_steps, base.steps) and step < base.steps:
-                _save(checkpoints, step, feed.position, states, best)
+                summary = batched.examine(states, fed.batch)
+                log.write_summary(step, summary, np.asarray(states.ended))
+            if base.save_steps and step % base.save_steps == 0:
+                _save(checkpoints, step, feed.position, batched, states, best)
             bar.update()
-    writer.close()
-    histograms.close()
-    if step < base.steps:
-        _save(checkpoints, step, feed.position, states, best)
-        return None
-    return states, best
+    # The last step too: what comes after it, scores of all runs, can take long and fail.
+    _save(checkpoints, step, feed.position, batched, states, best)
+    return None if step < base.steps else (states, best)
 
 
 def _resume(checkpoints: ocp.CheckpointManager, parts: Parts, batched: Batched):
@@ -130,40 +134,58 @@ def _resume(checkpoints: ocp.CheckpointManager, parts: Parts, batched: Batched):
     step = checkpoints.latest_step()
     if step is None:
         return 0, states, best
-    like = jax.tree.map(ocp.utils.to_shape_dtype_struct, {"states": states, "best": best})
-    args = ocp.args.Composite(arrays=ocp.args.StandardRestore(like), data=ocp.args.JsonRestore())
-    kept = checkpoints.restore(step, args=args)
-    parts.feed.seek(kept["data"])
-    return step, kept["arrays"]["states"], kept["arrays"]["best"]
+    like = {"states": states, "best": best}
+    saved = jax.tree.map(lambda x: np.empty((len(batched.members), *x.shape[1:]), x.dtype), like)
+    args = ocp.args.Composite(arrays=ocp.args.StandardRestore(saved), data=ocp.args.JsonRestore())
+    found = checkpoints.restore(step, args=args)
+    parts.feed.seek(found["data"])
+    arrays = jax.tree.map(batched.divided, found["arrays"])
+    return step, arrays["states"], arrays["best"]
 
 
-def _save(checkpoints: ocp.CheckpointManager, step: int, position, states: States, best: Best):
+def _save(
+    checkpoints: ocp.CheckpointManager,
+    step: int,
+    position: Any,
+    batched: Batched,
+    states: States,
+    best: Best,
+) -> None:
     if step == checkpoints.latest_step():
         return
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every save at length
+    # Of the runs alone: how many devices there were, and what filled them up, is not kept.
+    count = len(batched.members)
+    arrays = jax.tree.map(lambda x: np.asarray(x)[:count], {"states": states, "best": best})
     args = ocp.args.Composite(
-        arrays=ocp.args.StandardSave({"states": states, "best": best}),
-        data=ocp.args.JsonSave(position),
+        arrays=ocp.args.StandardSave(arrays), data=ocp.args.JsonSave(position)
     )
     checkpoints.save(step, args=args, force=True)
     checkpoints.wait_until_finished()
 
 
-def _of_each(batched: Batched, arrays: Mapping[str, Array]) -> Iterator[tuple[int, Summary]]:
-    """The number of each run, and its part of arrays of all."""
-    on_host = {name: np.asarray(x) for name, x in arrays.items() if name != "finite"}
-    for place, member in enumerate(batched.members):
-        yield member.number, {name: x[place] for name, x in on_host.items()}
+def _evaluated(parts: Parts, batched: Batched, states: States) -> dict[int, dict[str, float]]:
+    """Scores on the validation data of the runs that go on, by place."""
+    assert parts.validation is not None
+    return {
+        place: evaluate(
+            parts.encoder, _one(states.train.params["encoder"], place), parts.validation
+        )
+        for place in _alive(batched, states)
+    }
 
 
 def _better(
-    parts: Parts, batched: Batched, states: States, best: Best, step: int, task: Retrieval
+    batched: Batched,
+    states: States,
+    best: Best,
+    step: int,
+    found: Mapping[int, Mapping[str, float]],
 ) -> Best:
-    """The best parameters after another evaluation; a run that has diverged keeps its own."""
+    """The best parameters of each run after another evaluation."""
     scores = np.full(best.score.shape, -np.inf, np.float32)
-    for place in _alive(batched, states):
-        params = _one(states.train.params["encoder"], place)
-        scores[place] = evaluate(parts.encoder, params, task)[batched.base.metric]
+    for place, values in found.items():
+        scores[place] = values[batched.base.metric]
     scores = jax.device_put(scores, batched.own)
     better = scores > best.score
 
@@ -179,15 +201,18 @@ def _rows(
     batched: Batched,
     folder: Path,
     score: Score | None,
+    stop: Stop,
     states: States,
     best: Best,
-) -> list[Row]:
+) -> list[Row] | None:
     task = parts.test or parts.validation
     evaluated = np.asarray(best.step) > 0
     alive = _alive(batched, states)
     last = last_metrics(folder)
     rows = []
     for place, member in enumerate(tqdm(batched.members, desc="evaluating", unit=" runs", delay=2)):
+        if stop():
+            return None
         row: Row = {
             "member": member.number,
             **member.values,
@@ -199,19 +224,20 @@ def _rows(
         if place in alive:
             kept = best.params if evaluated[place] else states.train.params["encoder"]
             params = _one(kept, place)
-            row |= evaluate(parts.encoder, params, task) if task else {}
-            row |= score(parts.encoder, params) if score else {}
+            if evaluated[place]:
+                row[f"validation/{batched.base.metric}"] = _number(best.score[place])
+            found = {
+                **(evaluate(parts.encoder, params, task) if task else {}),
+                **(score(parts.encoder, params) if score else {}),
+            }
+            row |= {name: _number(x) for name, x in found.items()}
         rows.append(row)
     return rows
 
 
-def last_metrics(folder: Path) -> dict[int, dict[str, float]]:
-    """What was last logged of each run, as `last/loss` and the like."""
-    found: dict[int, dict[str, float]] = {}
-    for row in read_metrics(folder / "metrics.jsonl"):
-        own = found.setdefault(int(row["member"]), {})
-        own |= {f"last/{name}": x for name, x in row.items() if name not in ("member", "step")}
-    return found
+def _number(x: Any) -> float | None:
+    """As JSON and tables take it; None where there is none."""
+    return float(x) if math.isfinite(x) else None
 
 
 def _alive(batched: Batched, states: States) -> list[int]:

@@ -7,10 +7,11 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from contrastive.config import Experiment
+from contrastive.config import Checkpoint, Experiment
 from contrastive.errors import ConfigError
 
 Axes = dict[str, tuple[float, ...]]
+_OF_THE_COMMAND = ("seeds", "setting", "workdir")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,11 +53,34 @@ class Grid:
                 f"a run of a sweep that diverges stays where it was, at its own temperature; leave "
                 f"on_divergence out ({self.base.on_divergence} now)"
             )
+        self._check_base()
         for name, values in self.axes.items():
-            if len(set(values)) < len(values):
-                raise ConfigError(f"--{name} has a value twice: {values}")
+            self._check_axis(name, values)
         for member in self.members:
             self.alone(member)  # every run is a valid one before the first begins
+
+    def _check_base(self) -> None:
+        if self.base.writers or self.base.fsdp > 1:
+            raise ConfigError(
+                f"a sweep writes metrics.jsonl alone and keeps each run on one device; leave "
+                f"writers ({self.base.writers}) and fsdp ({self.base.fsdp}) out"
+            )
+        model = self.base.model
+        if self.seeds > 1 and isinstance(model, Checkpoint) and model.dropout == 0:
+            raise ConfigError(
+                f"--seeds is {self.seeds}, but a seed decides first parameters and dropout, and a "
+                "checkpoint without dropout has neither: all would be one run; leave --seeds out"
+            )
+
+    def _check_axis(self, name: str, values: Sequence[float]) -> None:
+        if name in ("seed", "init_seed"):
+            raise ConfigError(f"--{name} {values}: --seeds N makes runs of other seeds")
+        try:
+            self.base.at(name)
+        except ValueError as error:
+            raise ConfigError(f"--{name} cannot be swept: {error}") from None
+        if len(set(values)) < len(values):
+            raise ConfigError(f"--{name} has a value twice: {values}")
 
     @property
     def members(self) -> list[Member]:
@@ -96,6 +120,8 @@ def take_axes(arguments: Sequence[str], default: Experiment) -> tuple[Axes, list
         if not flag.startswith("--") or len(values) < 2 or _is_sequence(default, name):
             rest += [flag, *values]
             continue
+        if name in axes or name in _OF_THE_COMMAND:
+            raise ConfigError(f"{flag} {' '.join(values)}: it takes one value, once")
         try:
             axes[name] = tuple(map(_number, values))
         except ValueError:

@@ -44,7 +44,7 @@ def draw(table: Mapping[str, Any], workdir: Path) -> None:
     if min(table["axes"][axes[0]]) > 0:
         plot.set_xscale("log")
     plot.set(xlabel=axes[0], ylabel=metric, title=f"{table['name']}, {table['seeds']} seeds")
-    if plot.get_legend_handles_labels()[1] != [""]:
+    if any(plot.get_legend_handles_labels()[1]):
         plot.legend(frameon=False)
     figure.savefig(workdir / PICTURE, dpi=120)
     plt.close(figure)

@@ -23,6 +23,7 @@ from contrastive.lab.table import JSON, write_table
 from contrastive.training.assemble import Parts, assemble
 from contrastive.training.compilation import keep_compiled_programs
 from contrastive.training.finish import command, hardware, versions
+from contrastive.training.interrupt import Interrupt
 from contrastive.training.mesh import make_mesh
 from contrastive.training.workdir import check, claimed, write_json
 
@@ -33,6 +34,8 @@ def sweep(grid: Grid, workdir: Path, score: Score | None = None) -> dict[str, An
     """Trains and evaluates every run of a grid; goes on where an earlier call stopped.
 
     Runs share batches, and each is, but for rounding, the run that `Grid.alone` trains by itself.
+    Where there are validation data, each run's best parameters on them are scored, and it is by
+    the column `validation/...` that a setting is to be chosen: the others are of the test data.
 
     Args:
       grid: The runs.
@@ -54,24 +57,28 @@ def sweep(grid: Grid, workdir: Path, score: Score | None = None) -> dict[str, An
     begin = time.perf_counter()
     first = grid.alone(grid.members[0])
     parts = _assembled(first)
-    start = parts.feed.position
-    traced = traced_axes(parts.program, first, grid.axes, parts.feed.take(stop=False).batch)
-    parts.feed.seek(start)
+    traced = traced_axes(first, grid.axes)
     identity = {"axes": {n: list(v) for n, v in grid.axes.items()}, "seeds": grid.seeds}
     rows: list[crew.Row] = []
-    with claimed(workdir, grid.base, {**parts.inputs, **identity}):
+    source = crew.source_of(score)
+    with claimed(workdir, grid.base, {**parts.inputs, **identity}), Interrupt() as interrupt:
+        if (table := _finished(workdir)) and table["score"] == source:
+            return table
         for number, members in enumerate(_programs(grid, traced)):
             base = grid.alone(members[0])
             own = parts if base == first else _assembled(base)
             folder = workdir / "programs" / str(number)
-            found = _train(own, base, members, traced, folder, score)
-            if found is None:
-                return None
-            rows += found
+            for part, some in enumerate(_that_fit(own, base, members, traced, folder)):
+                batched = Batched(own.program, base, some, tuple(traced), member_mesh())
+                found = crew.train(own, batched, folder / str(part), score, lambda: interrupt.asked)
+                if found is None:
+                    return None
+                rows += found
         table = {
             "name": grid.base.name,
             "command": command(),
             **identity,
+            "score": source,
             "metric": grid.base.metric,
             "rows": sorted(rows, key=lambda row: row["member"]),
             "bm25": _bm25(parts),
@@ -98,48 +105,49 @@ def _programs(grid: Grid, traced: Sequence[str]) -> Iterator[list[Member]]:
         yield list(members)
 
 
-def _train(
-    parts: Parts,
-    base: Experiment,
-    members: list[Member],
-    traced: Sequence[str],
-    folder: Path,
-    score: Score | None,
-) -> list[crew.Row] | None:
-    start = parts.feed.position
-    rows = []
-    for number, some in enumerate(_that_fit(parts, base, members, traced, folder)):
-        parts.feed.seek(start)
-        batched = Batched(parts.program, base, some, tuple(traced), member_mesh())
-        found = crew.train(parts, batched, folder / str(number), score)
-        if found is None:
-            return None
-        rows += found
-    return rows
-
-
 def _that_fit(
     parts: Parts, base: Experiment, members: list[Member], traced: Sequence[str], folder: Path
 ) -> Iterator[list[Member]]:
     """Equal parts of the runs, as large as memory allows; decided once for a folder."""
-    decided = folder / "size.json"
+    decided, start = folder / "size.json", parts.feed.position
     if not decided.exists():
         batched = Batched(parts.program, base, members, tuple(traced), member_mesh())
-        need = batched.memory(parts.feed.take(stop=False).batch) / batched.mesh.size
-        count = math.ceil(need / (_SHARE * free_memory()))
+        # Where there is validation, the best so far, and while that is chosen, the next best.
+        copies = 2 if parts.validation else 0
+        need = batched.memory(parts.feed.take(stop=False).batch, copies=copies)
+        size = part_size(len(members), batched.mesh.size, need, _SHARE * free_memory())
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(decided, math.ceil(len(members) / min(count, len(members))))
+        write_json(decided, size)
     size = json.loads(decided.read_text(encoding="utf-8"))
-    yield from (members[i : i + size] for i in range(0, len(members), size))
+    for first in range(0, len(members), size):
+        parts.feed.seek(start)
+        yield members[first : first + size]
+
+
+def part_size(runs: int, devices: int, need: float, free: float) -> int:
+    """How many runs to train at once: as few parts as fit, of like sizes, on full devices.
+
+    >>> part_size(24, 8, need=3e9, free=2e9)  # 3 a device do not fit, 2 do
+    16
+
+    Args:
+      runs: All there are.
+      devices: They are divided among.
+      need: Bytes on each device for all of them at once.
+      free: Bytes on each device.
+    """
+    each = math.ceil(runs / devices)
+    fit = max(1, int(each * free / need))
+    return math.ceil(each / math.ceil(each / fit)) * devices
 
 
 def free_memory() -> float:
-    """Bytes that a device may still take."""
+    """Bytes that a device may still take; devices of a CPU share what it has."""
     statistics = jax.devices()[0].memory_stats()
     if statistics and "bytes_limit" in statistics:
         return statistics["bytes_limit"] - statistics["bytes_in_use"]
     known = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    return int(known["MemAvailable"].split()[0]) * 1024
+    return int(known["MemAvailable"].split()[0]) * 1024 / jax.device_count()
 
 
 def _bm25(parts: Parts) -> dict[str, float] | None:
@@ -147,7 +155,6 @@ def _bm25(parts: Parts) -> dict[str, float] | None:
     return None if task is None else evaluate_bm25(task)
 
 
-def finished(workdir: Path) -> dict[str, Any] | None:
-    """The table of a finished sweep, None where there is none."""
+def _finished(workdir: Path) -> dict[str, Any] | None:
     path = workdir / JSON
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -17,10 +17,10 @@ class Interval(NamedTuple):
     """A mean over seeds with its 95 % confidence interval, by Student's t.
 
     Attributes:
-      mean: NaN where every run has diverged.
-      low: The mean itself where only one run is left.
+      mean: NaN where no run has a number.
+      low: NaN where fewer than two have one: nothing says how far it may be off.
       high: As `low`.
-      runs: That are left.
+      runs: With a number.
     """
 
     mean: float
@@ -47,7 +47,7 @@ def interval(values: Sequence[float]) -> Interval:
         return Interval(math.nan, math.nan, math.nan, 0)
     mean, count = statistics.fmean(values), len(values)
     if count == 1:
-        return Interval(mean, mean, mean, 1)
+        return Interval(mean, math.nan, math.nan, 1)
     from scipy.stats import t  # takes half a second to import
 
     half = float(t.ppf(0.975, count - 1)) * statistics.stdev(values) / math.sqrt(count)
@@ -62,7 +62,7 @@ def over_seeds(
     Args:
       rows: Of the table.
       axes: Swept fields.
-      metric: A column; runs that have diverged have none.
+      metric: A column; runs that have diverged have no score.
 
     Returns:
       Intervals by the values of the swept fields.
@@ -95,12 +95,19 @@ def shown(table: Mapping[str, Any], metrics: Sequence[str]) -> str:
     """Means and intervals over seeds as text, a line a setting."""
     axes, rows = list(table["axes"]), table["rows"]
     found = {metric: over_seeds(rows, axes, metric) for metric in metrics}
-    heads = [*(name.rpartition(".")[2] for name in axes), *metrics]
+    heads = [*(name.rpartition(".")[2] for name in axes), *metrics, "diverged"]
     lines = ["  ".join(f"{head:>22}" for head in heads)]
-    for setting in next(iter(found.values())):
+    for setting in dict.fromkeys(tuple(row[name] for name in axes) for row in rows):
+        own = [row for row in rows if tuple(row[name] for name in axes) == setting]
+        diverged = sum(row["diverged_at"] is not None for row in own)
         cells = [f"{value:g}" for value in setting]
-        for metric in metrics:
-            x = found[metric][setting]
-            cells.append(f"{x.mean:.3f} ({x.low:.3f}, {x.high:.3f})" if x.runs else "diverged")
-        lines.append("  ".join(f"{cell:>22}" for cell in cells))
+        cells += [_cell(found[metric][setting]) for metric in metrics]
+        cells.append(f"{diverged} of {len(own)}" if diverged else "")
+        lines.append("  ".join(f"{cell:>22}" for cell in cells).rstrip())
     return "\n".join(lines)
+
+
+def _cell(x: Interval) -> str:
+    if x.runs < 2:
+        return f"{x.mean:.3f}" if x.runs else "-"
+    return f"{x.mean:.3f} ({x.low:.3f}, {x.high:.3f})"

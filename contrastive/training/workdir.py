@@ -110,10 +110,12 @@ def check_inputs(workdir: Path, inputs: Mapping[str, str]) -> None:
       FolderError: Naming those that differ.
     """
     started = json.loads((workdir / _INPUTS).read_text(encoding="utf-8"))
-    changed = [name for name in inputs if inputs[name] != started.get(name)]
+    names = dict.fromkeys([*inputs, *started])
+    changed = [name for name in names if inputs.get(name) != started.get(name)]
     if changed:
+        kind = "sweep" if "axes" in started else "run"
         raise FolderError(
-            f"since the run in {workdir} was started, its inputs have changed: "
+            f"since the {kind} in {workdir} was started, its inputs have changed: "
             f"{', '.join(changed)}. Bring them back to go on with it, or give another --workdir."
         )
 

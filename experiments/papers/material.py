@@ -72,7 +72,7 @@ def experiment(name: str, setting: Setting, train: str, *, length: int = 32) -> 
 def line(plot: Any, found: Curve, label: str, **style: Any) -> None:
     """Means with a band of their 95 % intervals."""
     xs, ys = list(found), list(found.values())
-    (drawn,) = plot.plot(xs, [y.mean for y in ys], "o-", ms=4, label=label, **style)
+    (drawn,) = plot.plot(xs, [y.mean for y in ys], marker="o", ms=4, label=label, **style)
     low, high = [y.low for y in ys], [y.high for y in ys]
     plot.fill_between(xs, low, high, color=drawn.get_color(), alpha=0.2, lw=0)
 
@@ -95,7 +95,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> str:
-    """Writes rows to train on, unless they are there.
+    """Writes rows to train on; a sweep refuses to go on with others than it began with.
 
     Args:
       path: Where to.
@@ -104,10 +104,11 @@ def write_rows(path: Path, rows: Iterable[Row]) -> str:
     Returns:
       The path, as a config takes it.
     """
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        path.write_text("".join(lines), encoding="utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    partial.write_text("".join(lines), encoding="utf-8")
+    partial.replace(path)
     return str(path)
 
 
@@ -165,6 +166,26 @@ def nearest_class(
         weight = 1.0 + 1e-3 * (k - place)
         votes[np.arange(len(asked)), numbers[places[:, place]]] += weight
     return float(np.mean(names[votes.argmax(axis=1)] == np.asarray(truth)))
+
+
+def mean_average_precision(x: np.ndarray, labels: list[str]) -> float:
+    """MAP@R: of the R nearest texts, where R others have the text's label.
+
+    Args:
+      x: Unit vectors [N, D].
+      labels: N, each of two texts at least.
+
+    Source:
+      Musgrave et al., 2020, arXiv:2003.08505.
+    """
+    numbers = np.unique(labels, return_inverse=True)[1]
+    cosines = x @ x.T
+    np.fill_diagonal(cosines, -np.inf)
+    same = numbers[np.argsort(-cosines, axis=1)] == numbers[:, None]
+    others = same[:, :-1].sum(axis=1)  # the last is the text itself
+    ranks = np.arange(1, len(x) + 1)
+    hits = same & (ranks <= others[:, None])
+    return float(np.mean((np.cumsum(hits, axis=1) / ranks * hits).sum(axis=1) / others))
 
 
 def uniformity(x: np.ndarray) -> float:

@@ -90,7 +90,7 @@ def _width(findings: Findings) -> Verdict:
     gaps = [
         {**row, "gap": row["positive cosine"] - row["negative cosine"]}
         for row in findings["normalised"]
-        if row[TEMPERATURE] <= 0.1
+        if row[TEMPERATURE] <= 0.1 and row["diverged_at"] is None
     ]
     return rises(curve(gaps, TEMPERATURE, "gap"))
 

@@ -149,7 +149,7 @@ paper = Paper(
         seeds=5,
         learning_rate=3e-5,
         model=Checkpoint(name="google-bert/bert-base-uncased"),
-        values=(0.05, 0.07, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
+        values=(0.01, 0.02, 0.05, 0.07, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
     ),
     run=run,
     draw=draw,

@@ -63,8 +63,9 @@ def open_images(full: bool, data: Path) -> tuple[np.ndarray, np.ndarray, np.ndar
     if full:
         import tensorflow_datasets as tfds
 
+        # Its splits have no alphabet in common: a probe needs some drawings of each.
         found = [_omniglot(tfds, split, data) for split in ("train", "test")]
-        return (*found[0], *found[1])
+        return divide(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
     try:
         from sklearn.datasets import load_digits
     except ImportError:
@@ -73,6 +74,13 @@ def open_images(full: bool, data: Path) -> tuple[np.ndarray, np.ndarray, np.ndar
     pixels, labels = (np.asarray(x) for x in load_digits(return_X_y=True))
     images = pixels.reshape(-1, 8, 8).astype(np.float32) / 16
     return images[:1300], labels[:1300], images[1300:], labels[1300:]
+
+
+def divide(images: np.ndarray, labels: np.ndarray, share: float = 0.8):
+    """Shuffles, and cuts into what is trained on and what is tested on."""
+    order = np.random.default_rng(0).permutation(len(images))
+    known, tested = np.split(order, [int(share * len(images))])
+    return images[known], labels[known], images[tested], labels[tested]
 
 
 def _omniglot(tfds, split: str, data: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -148,23 +156,27 @@ def _train(setting: Setting, temperatures, unit: bool, data) -> list[dict[str, f
         state = every_step(state, heat, *views(setting.batch_size))
     seen = {name: np.asarray(x) for name, x in every_look(state[0], heat, *views(512)).items()}
     read = jax.jit(jax.vmap(hidden, in_axes=(0, None)))
-    few = _few_of_each(labels)
-    known, asked = (np.asarray(read(state[0], x)) for x in (images[few], tested))
+    known, asked = (np.asarray(read(state[0], x)) for x in (images, tested))
     return [
         {
             "temperature": t,
             "seed": seed,
             "entropy": float(seen["entropy"][place]),
             "contrastive accuracy": float(seen["accuracy"][place]),
-            "top 1": _probe(known[place], labels[few], asked[place], truth),
+            "top 1": _probes(known[place], labels, asked[place], truth),
         }
         for place, (t, seed) in enumerate(grid)
     ]
 
 
-def _few_of_each(labels: np.ndarray, count: int = 10) -> np.ndarray:
-    """Places of the first so many of each class: with all labels, pixels alone would do."""
-    return np.concatenate([np.flatnonzero(labels == one)[:count] for one in np.unique(labels)])
+def _probes(known, labels, asked, truth, *, of_each: int = 10, draws: int = 5) -> float:
+    """Mean of probes that know a few labels each: with all of them, pixels alone would do."""
+    by_class = [np.flatnonzero(labels == one) for one in np.unique(labels)]
+    scores = []
+    for first in range(0, of_each * draws, of_each):
+        few = np.concatenate([places[first : first + of_each] for places in by_class])
+        scores.append(_probe(known[few], labels[few], asked, truth))
+    return float(np.mean(scores))
 
 
 def _probe(known, labels, asked, truth) -> float:

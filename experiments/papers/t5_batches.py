@@ -71,7 +71,8 @@ def _at(findings: Findings, loss: str, temperature: float):
 
 def _larger(findings: Findings) -> Verdict:
     temperatures = sorted({row[TEMPERATURE] for row in findings["info_nce"]})
-    return all_of(*(rises(_at(findings, "info_nce", t)) for t in temperatures))
+    found = {t: rises(_at(findings, "info_nce", t)) for t in temperatures}
+    return all_of(*(v._replace(because=f"at {t:g}: {v.because}") for t, v in found.items()))
 
 
 def _gain(findings: Findings, batch: int, temperature: float):
@@ -81,17 +82,20 @@ def _gain(findings: Findings, batch: int, temperature: float):
         return {
             row["init_seed"]: row["recall@1"]
             for row in findings[loss]
-            if row["batch_size"] == batch and row[TEMPERATURE] == temperature
+            if row["batch_size"] == batch
+            and row[TEMPERATURE] == temperature
+            and row["diverged_at"] is None
         }
 
     plain, decoupled = scores("info_nce"), scores("decoupled")
-    return interval([decoupled[seed] - plain[seed] for seed in plain])
+    return interval([decoupled[seed] - plain[seed] for seed in plain if seed in decoupled])
 
 
 def _decoupled(findings: Findings) -> Verdict:
-    found = [(b, _gain(findings, b, 0.02)) for b in _batches(findings)]
-    numbers = ", ".join(f"{shown(gain)} at batch {b}" for b, gain in found)
-    return Verdict(all(gain.low > 0 for _, gain in found), f"temperature 0.02: {numbers}")
+    found = {b: _gain(findings, b, 0.02) for b in _batches(findings)}
+    *small, _ = found.values()
+    numbers = ", ".join(f"{shown(gain)} at batch {b}" for b, gain in found.items())
+    return Verdict(all(gain.low > 0 for gain in small), f"temperature 0.02: {numbers}")
 
 
 def _small_temperatures(findings: Findings) -> Verdict:
@@ -103,15 +107,8 @@ def _small_temperatures(findings: Findings) -> Verdict:
 
 
 def _dual(findings: Findings) -> Verdict:
-    small, large = (
-        above(
-            _at(findings, "dual_temperature", 0.1)[b],
-            _at(findings, "info_nce", 0.1)[b],
-            (f"batch {b}: dual", "InfoNCE"),
-        )
-        for b in (_batches(findings)[0], _batches(findings)[-1])
-    )
-    return Verdict(small.held, f"{small.because}; {large.because}")
+    dual, plain = (_at(findings, loss, 0.1) for loss in ("dual_temperature", "info_nce"))
+    return all_of(*(above(dual[b], plain[b], (f"batch {b}: dual", "InfoNCE")) for b in plain))
 
 
 def draw(figure, findings: Findings, published) -> None:
@@ -149,20 +146,21 @@ paper = Paper(
             "57.25 at 256, 60.96 at 2,048, 63.90 at 19,200",
         ),
         Claim(
-            "Decoupling helps at small batches and 0.02 (DCL)",
+            "Decoupling helps at 0.02 and all but the largest batch (DCL)",
             _decoupled,
             "68.2, 6.4 more than SimCLR, at 256",
         ),
         Claim("It helps more at a low temperature than at a high one", _small_temperatures),
         Claim(
-            "Dual temperature helps at the smallest batch (SimCo)",
+            "Dual temperature helps at every batch (SimCo)",
             _dual,
             "58.04 against 52.58 at 64, 55.34 against 48.90 at 1,024",
         ),
     ),
     differs=(
         "captions and a bag of embeddings instead of 200M text pairs or images, batches of 8 to "
-        "128, no memory bank; SimCo's comparison is with MoCo v2, ours with InfoNCE"
+        "128, no memory bank; as many steps at each batch, so that a larger one sees more pairs; "
+        "SimCo's comparison is with MoCo v2, ours with InfoNCE"
     ),
     small=Setting(steps=600, values=(0.02, 0.1, 0.5), batch_sizes=(8, 32, 128)),
     full=Setting(

@@ -2,11 +2,12 @@
 
 import pytest
 
-from contrastive.config import Experiment, Learned, Loss
+from contrastive.config import Checkpoint, Experiment, Learned, Loss
 from contrastive.errors import ConfigError
 from contrastive.lab.grid import Grid, take_axes
 
 DEFAULT = Experiment(name="x")
+FROZEN = Checkpoint(name="some/model", dropout=0.0)
 
 
 def test_flags_with_several_numbers_are_axes_and_nothing_else_is():
@@ -20,6 +21,14 @@ def test_flags_with_several_numbers_are_axes_and_nothing_else_is():
     }
     expected = "loss.function:hard-negative --loss.widths 64 128 --optimizer.learning-rate 0.001"
     assert rest == expected.split()
+
+
+@pytest.mark.parametrize(
+    "words", ["--seeds 1 2", "--batch-size 1 2 --batch-size 4 8", "--workdir a b"]
+)
+def test_a_flag_of_the_command_or_a_flag_given_twice_is_refused(words):
+    with pytest.raises(ConfigError, match="it takes one value, once"):
+        take_axes(words.split(), DEFAULT)
 
 
 def test_only_numbers_can_be_swept():
@@ -45,6 +54,10 @@ def test_every_combination_has_every_seed_and_is_a_valid_run():
         (DEFAULT, {"loss.temperature": (0.1, -1.0)}, 1, "greater than 0"),
         (DEFAULT, {"loss.temperature": (0.1, 0.1)}, 1, "has a value twice"),
         (DEFAULT, {"loss.temprature": (0.1, 0.2)}, 1, "has no field 'temprature'"),
+        (DEFAULT, {"loss.distill.weight": (1, 2)}, 1, "which has no field 'weight'"),
+        (DEFAULT, {"init_seed": (1, 2)}, 1, "--seeds N makes runs of other seeds"),
+        (DEFAULT.replace(fsdp=2), {"loss.temperature": (0.1, 1)}, 1, r"fsdp \(2\) out"),
+        (DEFAULT.replace(model=FROZEN), {}, 3, "all would be one run"),
         (DEFAULT, {}, 0, "--seeds is 0"),
         (
             DEFAULT.replace(loss=Loss(temperature=0.1, policy=Learned())),

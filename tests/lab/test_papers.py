@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import matplotlib.figure
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from contrastive.cli import main
 from contrastive.errors import ConfigError, DataError
 from contrastive.lab.claims import above, all_of, curve, falls, peaks_inside, rises
 from contrastive.lab.paper import Claim, Paper, Setting, Where, open_paper, reproduce
-from contrastive.lab.table import Interval
+from contrastive.lab.table import Interval, interval
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments" / "papers"))
 
@@ -41,8 +42,23 @@ def test_a_rise_may_pause_but_not_turn():
     assert rises(flat(t1=0.1, t2=0.3, t3=0.295, t4=0.5)).held
     assert not rises(flat(t1=0.1, t2=0.3, t3=0.25, t4=0.5)).held
     assert not rises(flat(t1=0.1, t2=0.11)).held
+    slowly = {f"t{n + 2}": 0.3 - 0.015 * n for n in range(11)}
+    assert not rises(flat(t1=0.1, **slowly, t20=0.5)).held
+    assert not rises(flat(t1=0.1)).held
     assert falls(flat(t1=0.5, t2=0.3)).held
+    assert falls(flat(t1=0.5, t2=0.3)).because == "0.500 ± 0.010 at 1, 0.300 ± 0.010 at 2"
     assert not falls(flat(t1=0.1, t2=0.3)).held
+    assert not falls(flat(t1=0.5, t2=0.1, t3=0.2)).held
+
+
+def test_one_run_proves_nothing_and_none_is_no_peak():
+    one, other = interval([0.9]), interval([0.1])
+    assert not above(one, other, ("a", "b")).held
+    assert above(one, other, ("a", "b")).because == "a 0.900 (one run), b 0.100 (one run)"
+    assert not rises({1.0: other, 2.0: one}).held
+    assert not peaks_inside({1.0: other, 2.0: one, 3.0: other}, 1.0, 3.0).held
+    verdict = peaks_inside(flat(t2=0.9, t3=0.1), 1.0, 3.0)
+    assert (verdict.held, verdict.because) == (False, "no run is left at 1 or 3")
 
 
 def test_above_is_beyond_both_intervals():
@@ -150,6 +166,75 @@ def test_scores_are_those_of_loops():
     assert material.spearman(asked, asked[::-1], [3, 2, 1, 1, 2, 3]) <= 1
 
 
+class Random:
+    """An encoder of nothing."""
+
+    def documents(self, params, texts):
+        return np.random.default_rng(0).normal(size=(len(texts), 4))
+
+
+@pytest.mark.parametrize("setting", ["small", "full"])
+@pytest.mark.parametrize("name", ["T1", "T2", "T4", "T5", "T6", "T7"])
+def test_every_claim_is_judged_at_both_sizes_though_a_run_diverged(
+    name, setting, shared_data, tmp_path, monkeypatch
+):
+    paper, rng = open_paper(name), np.random.default_rng(0)
+    logged = ("loss", "temperature", "effective_negatives", "accuracy")
+
+    def swept(grid, folder, score):
+        found = score(Random(), {})
+        rows = []
+        for member in grid.members:
+            row = {**member.values, "init_seed": member.init_seed, "diverged_at": None}
+            row |= {f"last/{name}": rng.random() for name in logged}
+            row |= {name: rng.random() for name in found}
+            rows.append(row)
+        if len(grid.members) > 3:
+            rows[0] = {name: x for name, x in rows[0].items() if name not in found}
+            rows[0]["diverged_at"] = 9
+        return rows
+
+    monkeypatch.setitem(paper.run.__globals__, "swept", swept)
+    findings = paper.run(getattr(paper, setting), Where(shared_data, tmp_path))
+    for claim in paper.claims:
+        assert "nan" not in claim.check(findings).because
+    figure = matplotlib.figure.Figure()
+    paper.draw(figure, findings, paper.published)
+
+
+def test_a_claim_of_a_setting_without_runs_is_not_measured_and_nothing_is_lost(tmp_path):
+    paper = Paper(
+        name="X",
+        title="t",
+        source="s",
+        published={},
+        claims=(Claim("c", lambda findings: findings[0.01]), Claim("d", lambda _: max([]))),
+        differs="d",
+        small=Setting(),
+        full=Setting(),
+        run=lambda setting, where: {"kept": 1},
+        draw=lambda figure, findings, published: None,
+    )
+    results = reproduce(paper, "small", Where(tmp_path, tmp_path / "run"))
+    assert [claim["because"][:13] for claim in results["claims"]] == ["not measured:"] * 2
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["findings"] == {"kept": 1}
+
+
+def test_mean_average_precision_by_hand():
+    """Angles; by nearness to 0: a b a b, to 10: a b a b, to 50: b a b a, to 22: a, to 91: a."""
+    angles = np.deg2rad([0, 10, 50, 22, 91])
+    x = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    expected = (1 / 2 + 1 / 2 + (1 / 2) / 2 + 0 + 0) / 5
+    found = material.mean_average_precision(x, ["a", "a", "a", "b", "b"])
+    assert found == pytest.approx(expected)
+
+
+def test_rows_are_written_anew(tmp_path):
+    for text in ("a", "b"):
+        path = material.write_rows(tmp_path / "rows.jsonl", [{"query": text}])
+        assert Path(path).read_text() == f'{{"query": "{text}"}}\n'
+
+
 def test_rows_are_read_plain_or_packed(tmp_path):
     import gzip
 
@@ -169,7 +254,7 @@ def test_a_paper_is_reproduced_by_its_setting(tmp_path):
         title="t",
         source="s",
         published={},
-        claims=(Claim("c", lambda findings: above(*[Interval(1, 1, 1, 1)] * 2, ("a", "b"))),),
+        claims=(Claim("c", lambda findings: above(*[Interval(1, 1, 1, 3)] * 2, ("a", "b"))),),
         differs="d",
         small=Setting(steps=1),
         full=Setting(steps=9),

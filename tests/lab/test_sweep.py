@@ -1,6 +1,7 @@
 """Runs of a sweep against the same runs alone; stopped, divided, and one that diverges."""
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -8,13 +9,16 @@ import jax
 import numpy as np
 import pyarrow.parquet
 import pytest
+from jax.sharding import AxisType
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
 
 import tiny
 
 from contrastive.config import Fixed, HardNegative, InfoNCE, Loss, SogCLR
+from contrastive.errors import FolderError
 from contrastive.lab import sweep as sweeping
+from contrastive.lab.batched import Batched
 from contrastive.lab.grid import Grid
 from contrastive.lab.sweep import sweep
 from contrastive.training.runner import run
@@ -37,6 +41,20 @@ def losses_of(workdir, number):
 def histograms_of(workdir, number):
     rows = [row for path in workdir.rglob("histograms.jsonl") for row in read_metrics(path)]
     return [row for row in rows if row["member"] == number]
+
+
+def validations_of(workdir, number):
+    rows = [row for path in workdir.rglob("metrics.jsonl") for row in read_metrics(path)]
+    name = "validation/nDCG@10"
+    return {row["step"]: row[name] for row in rows if row["member"] == number and name in row}
+
+
+def devices(monkeypatch, count):
+    """Runs are divided among so many devices."""
+    mesh = jax.make_mesh(
+        (count,), ("members",), axis_types=(AxisType.Auto,), devices=jax.devices()[:count]
+    )
+    monkeypatch.setattr(sweeping, "member_mesh", lambda: mesh)
 
 
 def score(encoder, params):
@@ -62,6 +80,9 @@ def test_each_run_is_the_run_alone(swept, tmp_path):
         found = losses_of(folder / "sweep", member.number)
         np.testing.assert_allclose(found, expected, atol=1e-5 * np.max(np.abs(expected)))
         assert row["best_step"] == alone["best_step"]
+        validated = {r["step"]: r["validation/nDCG@10"] for r in rows if "validation/nDCG@10" in r}
+        assert row["validation/nDCG@10"] == pytest.approx(max(validated.values()), abs=1e-6)
+        assert validations_of(folder / "sweep", member.number) == pytest.approx(validated, abs=1e-6)
         for name, value in alone["scores"].items():
             assert row[name] == pytest.approx(value, abs=1e-6), name
         last = {name: x for each in rows for name, x in each.items() if x is not None}
@@ -96,15 +117,11 @@ def test_given_again_nothing_is_trained(swept):
 
 def test_runs_that_do_not_fit_go_one_part_after_the_other(swept, tmp_path, monkeypatch):
     grid, _, table = swept
-    asked = []
-    whole = sweeping.Batched.memory
-    monkeypatch.setattr(
-        sweeping.Batched, "memory", lambda self, batch: asked.append(whole(self, batch)) or 300
-    )
-    monkeypatch.setattr(sweeping, "free_memory", lambda: 100 / jax.device_count())
+    devices(monkeypatch, 2)  # 6 runs on each
+    monkeypatch.setattr(sweeping.Batched, "memory", lambda self, batch, copies: 600)
+    monkeypatch.setattr(sweeping, "free_memory", lambda: 260)
     parts = sweep(grid, tmp_path / "parts", score)
-    assert asked[0] > 1000
-    assert len(list((tmp_path / "parts").rglob("rows.json"))) == 4  # 300 / (0.8 * 100)
+    assert len(list((tmp_path / "parts").rglob("rows.json"))) == 3  # 2 of 100 are below 0.8 x 260
     for a, b in zip(parts["rows"], table["rows"], strict=True):
         scores = {name: x for name, x in b.items() if not name.startswith("last/")}
         assert {name: a[name] for name in scores} == pytest.approx(scores, abs=1e-6)
@@ -118,12 +135,85 @@ def test_stopped_and_given_again(swept, tmp_path, monkeypatch):
     grid, _, table = swept
 
     with monkeypatch.context() as patch:
-        patch.setattr(sweeping.crew, "Interrupt", tiny.stopping_after(4))
+        patch.setattr(sweeping, "Interrupt", tiny.stopping_after(4))
         assert sweep(grid, tmp_path / "stopped", score) is None
     resumed = sweep(grid, tmp_path / "stopped", score)
     assert resumed["rows"] == table["rows"]
     whole = losses_of(tmp_path / "stopped", 3)
     assert len(whole) == CHANGES["steps"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(8, 1), (1, 5)])
+def test_stopped_and_given_again_on_other_devices(swept, tmp_path, monkeypatch, before, after):
+    grid, _, table = swept
+    devices(monkeypatch, before)
+    with monkeypatch.context() as patch:
+        patch.setattr(sweeping, "Interrupt", tiny.stopping_after(4))
+        assert sweep(grid, tmp_path / "stopped", score) is None
+    devices(monkeypatch, after)
+    for a, b in zip(sweep(grid, tmp_path / "stopped", score)["rows"], table["rows"], strict=True):
+        assert a["last/loss"] == pytest.approx(b["last/loss"], rel=1e-5)
+        assert a["nDCG@10"] == pytest.approx(b["nDCG@10"], abs=1e-6)
+
+
+def test_a_stop_while_runs_are_scored_is_heard_and_training_is_kept(swept, tmp_path, monkeypatch):
+    grid, _, table = swept
+    heard = []
+
+    def stopping(encoder, params):
+        heard.append(1)
+        signal.raise_signal(signal.SIGTERM)
+        return score(encoder, params)
+
+    assert sweep(grid, tmp_path / "stopped", stopping) is None
+    assert len(heard) == 1
+    monkeypatch.setattr(sweeping.Batched, "step", lambda self, diagnosing: None)
+    assert sweep(grid, tmp_path / "stopped", score)["rows"] == table["rows"]
+
+
+def test_a_score_that_fails_loses_no_training(swept, tmp_path, monkeypatch):
+    grid, _, table = swept
+    with pytest.raises(ZeroDivisionError):
+        sweep(grid, tmp_path / "failed", lambda encoder, params: {"x": 1 / 0})
+    monkeypatch.setattr(sweeping.Batched, "step", lambda self, diagnosing: None)
+    assert sweep(grid, tmp_path / "failed", score)["rows"] == table["rows"]
+
+
+def test_another_score_is_taken_of_the_runs_that_were_trained(swept, monkeypatch):
+    grid, folder, table = swept
+    monkeypatch.setattr(sweeping.Batched, "step", lambda self, diagnosing: None)
+    other = sweep(grid, folder / "sweep", lambda encoder, params: {"none": np.float32("nan")})
+    assert [row["none"] for row in other["rows"]] == [None] * 12
+    assert "first" not in other["rows"][0]
+    assert sweep(grid, folder / "sweep", score)["rows"] == table["rows"]
+
+
+def test_memory_is_that_of_each_device(tmp_path):
+    """A run a device needs what one run alone does, and eight on one device far more."""
+    grid = Grid(base(tmp_path), {}, seeds=8)
+    parts = sweeping._assembled(grid.base)
+    batch = parts.feed.take(stop=False).batch
+
+    def memory(count, runs, **options):
+        mesh = jax.make_mesh(
+            (count,), ("members",), axis_types=(AxisType.Auto,), devices=jax.devices()[:count]
+        )
+        return Batched(parts.program, grid.base, grid.members[:runs], (), mesh).memory(
+            batch, **options
+        )
+
+    one = memory(1, 1)
+    assert memory(8, 8) == pytest.approx(one, rel=0.05)
+    assert memory(1, 8) > 5 * one
+    encoder = sum(x.nbytes for x in jax.tree.leaves(parts.init().params["encoder"]))
+    assert memory(1, 8, copies=2) - memory(1, 8) == 16 * encoder
+    assert memory(8, 8, copies=2) - memory(8, 8) == 2 * encoder
+
+
+def test_nobody_trains_in_the_folder_of_a_sweep(swept):
+    grid, folder, _ = swept
+    with pytest.raises(FolderError, match=r"the sweep in .* have changed: axes, seeds"):
+        run(grid.base, folder / "sweep")
 
 
 def test_a_run_that_diverges_stays_where_it_was_and_disturbs_nobody(tmp_path):
@@ -132,6 +222,14 @@ def test_a_run_that_diverges_stays_where_it_was_and_disturbs_nobody(tmp_path):
     table = sweep(grid, tmp_path / "sweep")
     assert [row["diverged_at"] is None for row in table["rows"]] == [True, False, True]
     assert "nDCG@10" not in table["rows"][1]
+    ended = table["rows"][1]["diverged_at"]
+    lines = [
+        row for path in (tmp_path / "sweep").rglob("metrics.jsonl") for row in read_metrics(path)
+    ]
+    own = [row for row in lines if row["member"] == 1]
+    assert {"step": ended, "member": 1, "finite": 0.0} in own
+    assert max(row["step"] for row in own) == ended
+    assert all(row["step"] < ended for row in own if "loss" in row)
     sound = Grid(grid.base, {"optimizer.learning_rate": (1e-3, 1e-2)})
     rows = sweep(sound, tmp_path / "sound")["rows"]
     for a, b in zip(table["rows"][::2], rows, strict=True):
@@ -165,3 +263,15 @@ def test_numbers_of_loss_and_optimizer_are_one_program(tmp_path, function, axes)
     grid = Grid(base(tmp_path, loss=loss, steps=2, eval_steps=None), axes)
     sweep(grid, tmp_path / "sweep")
     assert len(list((tmp_path / "sweep").rglob("rows.json"))) == 1
+
+
+def test_decays_of_moments_are_programs_of_their_own(tmp_path):
+    """In one program float32 would round 1 - b2 twice."""
+    grid = Grid(base(tmp_path, steps=4, eval_steps=None), {"optimizer.b2": (0.9, 0.99999)})
+    sweep(grid, tmp_path / "sweep")
+    assert len(list((tmp_path / "sweep").rglob("rows.json"))) == 2
+    for member in grid.members:
+        run(grid.alone(member), tmp_path / str(member.number))
+        expected = tiny.losses(tmp_path / str(member.number))
+        found = losses_of(tmp_path / "sweep", member.number)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -136,7 +136,7 @@ def _rows_so_far(path: Path, config: Experiment, axes: Mapping[str, Any]) -> lis
     """Of a sweep that is not finished: all its runs, those that are with their scores."""
     seeds = _json(path / "inputs.json").get("seeds", 1)
     grid = Grid(config, {name: tuple(values) for name, values in axes.items()}, seeds)
-    finished = [row for file in path.glob("programs/*/*/rows.json") for row in _json(file)]
+    finished = [row for file in path.glob("programs/*/*/rows.json") for row in _json(file)["rows"]]
     by_member = {row["member"]: row for row in finished}
     return [
         {"member": member.number, **member.values, **by_member.get(member.number, {})}
