@@ -157,13 +157,11 @@ class Observed:
     def comparable(self) -> Sequence[Row]:
         """Logged steps whose losses compare with the newest.
 
-        Another temperature makes another loss, and one that is not learned says nothing of the
-        encoder by going up or down with it. A learned one is minimised over, like the encoder.
+        Another temperature makes another loss: where a schedule sets it, what rises or falls with
+        it says nothing of the encoder. A learned one is minimised over, like the encoder.
         """
-        raises = [n for n, row in enumerate(self.log) if "raised_temperature" in row]
-        since = self.log[raises[-1] :] if raises else self.log
-        steps = [row for row in since if row.get("loss") is not None]
-        return steps if self.is_found else [row for row in steps if self._is_as_hot(row)]
+        steps = [row for row in self._since_raised if row.get("loss") is not None]
+        return [row for row in steps if self._is_as_hot(row)] if self.is_scheduled else steps
 
     @property
     def compares(self) -> bool:
@@ -193,11 +191,16 @@ class Observed:
     @functools.cached_property
     def look(self) -> Row:
         """The newest closer look, nothing where the temperature was another then."""
-        looks = [row for row in self.log if "top_10_share" in row]
-        if not looks:
-            return {}
+        looks = [row for row in self._since_raised if "top_10_share" in row]
+        if not looks or not (self.is_scheduled or self.is_found):
+            return looks[-1] if looks else {}
         before = [row for row in self.steps if row["step"] <= looks[-1]["step"]]
         return looks[-1] if before and self._is_as_hot(before[-1]) else {}
+
+    @property
+    def _since_raised(self) -> Sequence[Row]:
+        raises = [n for n, row in enumerate(self.log) if "raised_temperature" in row]
+        return self.log[raises[-1] :] if raises else self.log
 
     def _is_as_hot(self, row: Row) -> bool:
         other = row.get("temperature") or self.temperature
