@@ -14,10 +14,11 @@ def advise(workdir: tyro.conf.Positional[Path], /) -> None:
     """Say what a run shows about its temperature, and what to change: contrastive advise DIR.
 
     Looks at the metrics of a run that is finished, at work or diverged, and tells too low from too
-    high, and both from a learning rate, copies among negatives, and embeddings of any length.
+    high, and both from a learning rate, copies among negatives, and embeddings of any length. Of a
+    sweep it says so of each setting, by what most seeds show, and which setting scores best.
 
     Args:
-      workdir: Folder of a run of train or finetune.
+      workdir: Of `contrastive train`, `contrastive sweep`, or `training` in that of `finetune`.
     """
     from contrastive.lab.advisor import advise as found
 

@@ -1,110 +1,37 @@
-"""The rule of thumb about temperature as code: what a run shows, and what to do about it.
-
-The limits are those of runs of the quickstart that were made to fail, which tests repeat.
-"""
+"""Reads the folder of a run or of a sweep, and says what it shows of its temperature."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Mapping
+from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from contrastive.config import Experiment, Learned
-from contrastive.config.function import WITHOUT_TEMPERATURE
 from contrastive.errors import FolderError
-from contrastive.training.workdir import load_config
-from contrastive.training.writers import read_metrics
+from contrastive.lab.advice.heat import healthy, judge, narrow
+from contrastive.lab.advice.observed import Finding, Observed
+from contrastive.lab.advice.training import explain_away, raised
+from contrastive.lab.report.reading import Folder, read
+from contrastive.lab.report.setting import Setting
+from contrastive.lab.table import Interval
 
-_RISEN = 1.05  # of the first loss: below a healthy learning rate's noise it does not go
-_LEARNED = 0.05  # share of the first loss, or accuracy, that is gained at least
-_FLAT = 0.8  # share of the negatives that count in effect; 0.36 at the quickstart's best
-_HANDFUL = 0.85  # of the gradient, on ten negatives
-_SATURATED = 0.5  # share of the queries
-_TIED = 0.25  # share of the queries with a negative that scores as the positive does
-_ALIKE = 0.99  # mean cosine of what should be apart
-_NARROW = 0.4  # mean cosine of negatives
-_COARSE = 1e5  # logits whose last digit in float32 is 0.01
-_EARLY = 20  # steps, until which an encoder shows where it started and not what it was taught
-_SPREAD = 10.0  # positive above the mean negative, in temperatures, of healthy runs
-
-
-class Finding(NamedTuple):
-    """One thing that a run shows.
-
-    Attributes:
-      cause: learning_rate, not_learning, duplicates, not_normalized, low_temperature,
-        high_temperature, at_limit, narrow_range, no_temperature, too_early or healthy.
-      seen: What was measured, with numbers.
-      advice: What to change, or why nothing needs to.
-    """
-
-    cause: str
-    seen: str
-    advice: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Observed:
-    """What is known of a run.
-
-    Attributes:
-      config: Its settings.
-      losses: Of each logged step, None where that, its gradient or its update was not finite.
-      first: Metrics of the first logged step.
-      last: The newest value of each metric.
-    """
-
-    config: Experiment
-    losses: list[float | None]
-    first: Mapping[str, float]
-    last: Mapping[str, float]
-
-    @property
-    def negatives(self) -> int:
-        """How many negatives a query has, before any is masked."""
-        loss, group_size = self.config.loss, self.config.data.group_size
-        queries = self.config.batch_size // loss.shards if loss.sees_other_documents else 1
-        return max(queries * group_size - 1, 1)
-
-    @property
-    def temperature(self) -> float:
-        """The newest."""
-        return self.last.get("temperature", self.config.loss.temperature)
+_TEMPERATURE = "loss.temperature"
+_MORE = "; more --seeds would show what is chance"
 
 
 def advise(workdir: Path) -> list[Finding]:
-    """What a finished, running or diverged run shows, the most important first.
+    """What a folder shows of a run that is finished, at work or diverged, or of a sweep.
 
     Args:
-      workdir: Of `contrastive train` or `finetune`.
+      workdir: Of `contrastive train`, `contrastive sweep`, or `training` in that of `finetune`.
 
     Returns:
-      Findings; one that says `healthy` where nothing needs to change.
+      Of a run: findings, the most important first; one that says `healthy` where nothing needs to
+      change. Of a sweep: those of each setting in order, and which is best.
 
     Raises:
-      FolderError: If it is not the folder of a run, or nothing was logged yet.
+      FolderError: If it is neither's folder, or nothing was logged yet.
     """
-    return findings(observe(workdir))
-
-
-def observe(workdir: Path) -> Observed:
-    """Reads a run's config and metrics.
-
-    Raises:
-      FolderError: As `advise`.
-    """
-    config = load_config(workdir)
-    rows: list[dict[str, Any]] = read_metrics(workdir / "metrics.jsonl")
-    steps = [row for row in rows if "loss" in row]
-    if not steps:
-        raise FolderError(f"{workdir / 'metrics.jsonl'} holds no step yet; ask again later")
-    last: dict[str, float] = {}
-    for row in rows:
-        last |= {name: value for name, value in row.items() if value is not None}
-    losses = [None if row.get("finite") == 0 else row["loss"] for row in steps]
-    return Observed(config, losses, steps[0], last)
+    (folder,) = read([workdir])
+    return findings(_observed(folder)) if folder.axes is None else of_sweep(folder)
 
 
 def findings(run: Observed) -> list[Finding]:
@@ -116,176 +43,135 @@ def findings(run: Observed) -> list[Finding]:
     Returns:
       Findings, the most important first.
     """
-    if wrong := _learning_rate(run) or _too_early(run) or _not_learning(run) or _duplicates(run):
-        return [wrong]
-    if isinstance(run.config.loss.function, WITHOUT_TEMPERATURE):
-        return [_without_temperature(run)]
-    heat = _not_normalized(run) or _low(run) or _high(run) or _at_limit(run)
-    found = [finding for finding in (heat, _narrow(run)) if finding]
-    return found if heat else [_healthy(run), *found]
+    wrong = explain_away(run)
+    found = [wrong or judge(run), raised(run)]
+    if not any(found):
+        found = [healthy(run)]
+    return [finding for finding in (*found, None if wrong else narrow(run)) if finding]
 
 
-def _learning_rate(run: Observed) -> Finding | None:
-    """Non-finite, risen or collapsed: these losses are finite as long as logits have digits."""
-    rate = run.config.optimizer.learning_rate
-    advice = (
-        f"lower optimizer.learning_rate, by ten to begin with ({rate:g} now), or lengthen "
-        "warmup_steps. The temperature is not the cause: the loss is finite at any"
-    )
-    known = [loss for loss in run.losses if loss is not None]
-    logit = run.last.get("largest_logit", 0.0)
-    if len(known) < len(run.losses) and logit > _COARSE:
-        return Finding(
-            "low_temperature",
-            f"step {_step_of(run)} is not finite, and logits are as large as {logit:.3g} at "
-            f"temperature {run.temperature:.3g}: float32 has no digits left for their differences",
-            "raise loss.temperature; 0.02 to 0.1 for normalised embeddings",
+def _observed(folder: Folder) -> Observed:
+    runs = _begun(folder.settings[0])
+    if not runs:
+        raise FolderError(f"{folder.path / 'metrics.jsonl'} holds no step yet; ask again later")
+    return runs[0]
+
+
+def _begun(setting: Setting) -> list[Observed]:
+    """The runs of a setting that have logged a step."""
+    return [
+        Observed(setting.config, run.metrics, run.diverged_at)
+        for run in setting.runs
+        if any("loss" in row for row in run.metrics)
+    ]
+
+
+def of_sweep(folder: Folder) -> list[Finding]:
+    """What the settings of a sweep show, each with what most of its seeds agree on.
+
+    Args:
+      folder: The sweep's.
+
+    Returns:
+      Findings of each setting in order, then which setting scores best.
+
+    Raises:
+      FolderError: If nothing was logged yet.
+    """
+    advised = _advised(folder)
+    return [*(finding for findings in advised for finding in findings), _best(folder)]
+
+
+def in_short(folder: Folder) -> list[Finding]:
+    """What a sweep shows, for a page: settings of one cause together, in numbers of the first.
+
+    Args:
+      folder: The sweep's.
+
+    Returns:
+      Which setting scores best, then a finding a cause.
+
+    Raises:
+      FolderError: If nothing was logged yet.
+    """
+    together: dict[str, list[tuple[str, Finding]]] = {}
+    for setting, (first, *_) in zip(folder.settings, _advised(folder), strict=True):
+        together.setdefault(first.cause, []).append((setting.label, first))
+    found = []
+    for (_, first), *others in together.values():
+        like = f" (and likewise {', '.join(label for label, _ in others)})" if others else ""
+        found.append(first._replace(seen=first.seen + like))
+    return [_best(folder), *found]
+
+
+def _advised(folder: Folder) -> list[list[Finding]]:
+    begun = [_begun(setting) for setting in folder.settings]
+    if not any(begun):
+        raise FolderError(
+            f"no run of the sweep in {folder.path} has logged a step; ask again later"
         )
-    if len(known) < len(run.losses):
-        seen = f"step {_step_of(run)}: the loss, its gradient or the update is not finite"
-        return Finding("learning_rate", seen, advice)
-    if len(known) > 1 and max(known[1:]) > _RISEN * known[0] + 0.02 and _has_moved(run):
-        seen = f"the loss rose from {known[0]:.3g} at first to {max(known[1:]):.3g}"
-        return Finding("learning_rate", f"{seen}; it is {known[-1]:.3g} now", advice)
-    alike = min(run.last.get("positive_cosine", 0), run.last.get("negative_cosine", 0))
-    if run.config.normalize and alike > _ALIKE and run.last.get("accuracy", 1) < 0.5:
-        seen = f"all embeddings are alike: the mean cosine of negatives is {alike:.4f}"
-        return Finding("learning_rate", seen, advice)
-    return None
+    return [_agreed(*each) for each in zip(folder.settings, begun, strict=True)]
 
 
-def _has_moved(run: Observed) -> bool:
-    """Whether the gradient is another than at first: without it a loss rises by its noise."""
-    first, last = run.first.get("grad_norm") or 0.0, run.last.get("grad_norm", 0.0)
-    return not 0.5 < last / max(first, 1e-30) < 2.0
+def _agreed(setting: Setting, runs: list[Observed]) -> list[Finding]:
+    """What most seeds show, in numbers of the first of these."""
+    if not runs:
+        return [Finding("too_early", f"{setting.label}: nothing is logged yet", "ask again later")]
+    found = [findings(run) for run in runs]
+    causes = [first.cause for first, *_ in found]
+    cause, count = Counter(causes).most_common(1)[0]
+    seeds = f", {count} of {len(runs)} seeds" if len(runs) > 1 else ""
+    shown = found[causes.index(cause)]
+    return [each._replace(seen=f"{setting.label}{seeds}: {each.seen}") for each in shown]
 
 
-def _step_of(run: Observed) -> int:
-    return int(run.last["step"])
+def _best(folder: Folder) -> Finding:
+    metric = folder.config.metric
+    names = {name for setting in folder.settings for run in setting.runs for name in run.scores}
+    # A setting that was chosen by the test data has none left to be tested on.
+    column = next((name for name in (f"validation/{metric}", metric) if name in names), None)
+    if column is None:
+        seen = f"no setting has a score of {metric}"
+        return Finding("best", seen, "it comes at the end, from data.validation or data.test")
+    scores = _scores(folder, column)
+    best, score = max(scores, key=lambda each: each[1].mean)
+    some = "" if len(scores) == len(folder.settings) else f" of the {len(scores)} with all scores"
+    rivals = [other.label for other, x in scores if other is not best and _overlap(x, score)]
+    alike = f"; intervals that overlap with it: {', '.join(rivals)}" if rivals else ""
+    seen = f"{best.label} scores best{some}: {column} {_shown(score)}{alike}"
+    more = _MORE if rivals or score.runs == 1 else ""
+    return Finding("best", seen, _where(folder, best) + more)
 
 
-def _too_early(run: Observed) -> Finding | None:
-    step, looked = _step_of(run), {"effective_negatives", "saturated"} <= run.last.keys()
-    if step >= _EARLY and looked:
-        return None
-    seen = f"step {step} is the last of which anything was logged"
-    return Finding("too_early", seen, f"ask again after step {_EARLY}, with diagnostics logged")
+def _scores(folder: Folder, column: str) -> list[tuple[Setting, Interval]]:
+    """Of settings all of whose seeds have a score, or of any where there are none.
+
+    What is left of seeds that have diverged is no measure of a setting.
+    """
+    found = [(setting, setting.score(column)) for setting in folder.settings]
+    whole = [(setting, score) for setting, score in found if score.runs == len(setting.runs)]
+    return whole or [(setting, score) for setting, score in found if score.runs]
 
 
-def _not_learning(run: Observed) -> Finding | None:
-    known = [loss for loss in run.losses if loss is not None]
-    gained = run.last.get("accuracy", 0) - run.first.get("accuracy", 0)
-    if len(known) < 2 or known[-1] < (1 - _LEARNED) * known[0] or gained > _LEARNED:
-        return None
-    return Finding(
-        "not_learning",
-        f"in {_step_of(run)} steps the loss went from {known[0]:.3g} to {known[-1]:.3g} and "
-        f"accuracy from {run.first.get('accuracy', 0):.1%} to {run.last.get('accuracy', 0):.1%}",
-        f"raise optimizer.learning_rate ({run.config.optimizer.learning_rate:g} now), train "
-        "longer, or look whether positives answer their queries",
-    )
+def _overlap(one: Interval, other: Interval) -> bool:
+    """Whether seeds do not tell two settings apart; of one seed alone nothing is known."""
+    return min(one.runs, other.runs) > 1 and one.low <= other.high and other.low <= one.high
 
 
-def _duplicates(run: Observed) -> Finding | None:
-    tied, accuracy = run.last.get("tied", 0.0), run.last.get("accuracy", 1.0)
-    if not run.config.normalize or tied < _TIED or accuracy > 0.6:
-        return None
-    return Finding(
-        "duplicates",
-        f"for {tied:.0%} of the queries a negative scores as the positive does, and only "
-        f"{accuracy:.0%} rank it first: the positive's text, or nearly, is among the negatives",
-        "remove copies that differ in case, spaces or marks from the negatives, or set "
-        "loss.relative_to_positive to 0.95; temperature only decides how much they spoil",
-    )
+def _shown(score: Interval) -> str:
+    if score.runs == 1:
+        return f"{score.mean:.3f} of one seed"
+    return f"{score.mean:.3f} ({score.low:.3f} to {score.high:.3f}, 95 % by {score.runs} seeds)"
 
 
-def _without_temperature(run: Observed) -> Finding:
-    kind = run.config.loss.function.kind
-    seen = f"{kind} has no temperature; the loss went from {run.losses[0]:.3g} to "
-    return Finding("no_temperature", f"{seen}{run.losses[-1]:.3g}", "nothing to change here")
-
-
-def _not_normalized(run: Observed) -> Finding | None:
-    if run.config.normalize:
-        return None
-    apart = run.last.get("positive_cosine", 0.0) - run.last.get("negative_cosine", 0.0)
-    start = max(apart, 1e-6) / _SPREAD
-    return Finding(
-        "not_normalized",
-        "embeddings are not normalised, so that their length is a temperature too: positives "
-        f"score {run.last.get('positive_cosine', math.nan):.3g} and negatives "
-        f"{run.last.get('negative_cosine', math.nan):.3g} on average",
-        f"set normalize=True with a temperature of 0.02 to 0.1; or else begin at {start:.2g}, a "
-        "tenth of how far they are apart",
-    )
-
-
-def _low(run: Observed) -> Finding | None:
-    handful, saturated = run.last.get("top_10_share"), run.last.get("saturated", 0.0)
-    if handful is None or run.negatives < 100 or handful < _HANDFUL or saturated < _SATURATED:
-        return None
-    return Finding(
-        "low_temperature",
-        f"at temperature {run.temperature:.3g} ten of {run.negatives:,} negatives carry "
-        f"{handful:.0%} of the gradient, and {saturated:.0%} of the queries have all but none",
-        f"raise loss.temperature, to {_round(2 * run.temperature)} or "
-        f"{_round(5 * run.temperature)}; or leave out false negatives (loss.above_positive=0.1, "
-        "loss.guide), which are the first to be among the ten",
-    )
-
-
-def _high(run: Observed) -> Finding | None:
-    share = run.last.get("effective_negatives", 0.0) / run.negatives
-    if share < _FLAT or run.negatives < 10:
-        return None
-    return Finding(
-        "high_temperature",
-        f"at temperature {run.temperature:.3g} the softmax is flat: {share:.0%} of the "
-        f"{run.negatives:,} negatives count alike, however easy they are",
-        f"lower loss.temperature, to {_round(run.temperature / 2)} or "
-        f"{_round(run.temperature / 5)}",
-    )
-
-
-def _at_limit(run: Observed) -> Finding | None:
-    policy = run.config.loss.policy
-    if not isinstance(policy, Learned):
-        return None
-    for name, limit in (("minimum", policy.minimum), ("maximum", policy.maximum)):
-        if abs(math.log(run.temperature / limit)) < 0.01:
-            return Finding(
-                "at_limit",
-                f"the learned temperature is at its {name}, {limit:g}",
-                "the training loss prefers lower temperatures than retrieval does: compare with "
-                "fixed ones (contrastive sweep) before moving the limit",
-            )
-    return None
-
-
-def _narrow(run: Observed) -> Finding | None:
-    mean = run.last.get("negative_cosine", 0.0)
-    if not run.config.normalize or mean < _NARROW:
-        return None
-    return Finding(
-        "narrow_range",
-        f"cosines of negatives are {mean:.2f} on average, of positives "
-        f"{run.last.get('positive_cosine', math.nan):.2f}: a narrow range, as low temperatures "
-        "leave it",
-        "harmless for ranking, which only the order decides; but choose thresholds on your own "
-        "data: 0.5 says nothing here",
-    )
-
-
-def _healthy(run: Observed) -> Finding:
-    return Finding(
-        "healthy",
-        f"at temperature {run.temperature:.3g} {run.last.get('effective_negatives', 0):.0f} of "
-        f"{run.negatives:,} negatives share the gradient, "
-        f"{run.last.get('accuracy', math.nan):.0%} of the queries rank their positive first, and "
-        f"{run.last.get('saturated', math.nan):.0%} have nothing left to learn",
-        "nothing to change",
-    )
-
-
-def _round(value: float) -> str:
-    return f"{value:.1g}"
+def _where(folder: Folder, best: Setting) -> str:
+    """Whether the sweep has gone past the best temperature on both sides."""
+    swept = sorted((folder.axes or {}).get(_TEMPERATURE, ()))
+    if len(swept) < 2:
+        return "go on with it"
+    at = best.values[_TEMPERATURE]
+    if at not in (swept[0], swept[-1]):
+        return "it lies between the swept temperatures"
+    end, factors = ("lowest", (1 / 2, 1 / 5)) if at == swept[0] else ("highest", (2, 5))
+    further = " and ".join(f"{at * factor:.1g}" for factor in factors)
+    return f"it is the {end} of the swept temperatures: widen the sweep to {further}"

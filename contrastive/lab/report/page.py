@@ -12,7 +12,7 @@ import jinja2
 from plotly.offline import get_plotlyjs
 
 from contrastive.errors import ConfigError, FolderError
-from contrastive.lab.advisor import Finding, advise
+from contrastive.lab.advisor import Finding, advise, in_short
 from contrastive.lab.report.block import Block, Line, Picture, Table
 from contrastive.lab.report.cosines import cosine_blocks, penalty_picture
 from contrastive.lab.report.curves import once_table, planes, training_blocks
@@ -83,7 +83,6 @@ def html(folders: Sequence[Folder]) -> str:
         frames=_frames,
         sections=[*_sections(found), _differences(folders)],
         advice=_advice(folders),
-        no_advice="There is advice on runs alone: train a setting of the sweep by itself.",
         origins=[(_summary(folder), _origin(folder)) for folder in folders],
     )
 
@@ -158,13 +157,13 @@ def _value(value: Any) -> str:
 
 
 def _advice(folders: Sequence[Folder]) -> list[tuple[str, list[Finding]]]:
-    return [(folder.label, _findings(folder.path)) for folder in folders if folder.axes is None]
+    return [(folder.label, _findings(folder)) for folder in folders]
 
 
-def _findings(workdir: Path) -> list[Finding]:
+def _findings(folder: Folder) -> list[Finding]:
     try:
-        return advise(workdir)
-    except FolderError as error:  # of a run that has logged nothing yet
+        return advise(folder.path) if folder.axes is None else in_short(folder)
+    except FolderError as error:  # nothing was logged yet
         return [Finding("too_early", str(error), "")]
 
 

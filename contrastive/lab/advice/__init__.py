@@ -1,0 +1,1 @@
+"""What runs show of their temperature, as rules."""
