@@ -177,9 +177,9 @@ for plot, of, name in planes:
     plot.plot(across, up, "-", color="0.7", zorder=0)
     plot.scatter(across, up, c=np.log(TEMPERATURES), cmap="viridis", s=36)
     for t, x, y in zip(TEMPERATURES, across, up, strict=True):
-        away = (5, -10) if t == 1.0 else (5, 5)
+        away = {0.2: (-20, -3), 1.0: (6, -4)}.get(t, (5, 5))
         plot.annotate(f"{t:g}", (x, y), away, textcoords="offset points", fontsize=8)
-    plot.set(xlabel="uniformity (left: more even)", ylabel=name)
+    plot.set(xlabel="uniformity (left: more even)", ylabel=name, xmargin=0.12)
 plt.show()
 
 # %% [markdown]
