@@ -382,13 +382,13 @@ for move in (0.0, 0.6, 1.0, 1.4):
     print(f"{move:14.1f}   {length:6.2f}   {row_spread:27.3f}")
 _, plot = plt.subplots(figsize=(4.8, 3.2))
 wider = np.linspace(1, 3, 41)
-print("\nloss at   changed by the move alone   lowest with: gap taken away   or cosines wider by")
+print("\nloss at   changed by the move alone   lowest with: gap taken away   or cosines as wide")
 for t in (0.01, 0.1, 0.5):
     losses = np.array([loss(moved(move)[0], t) for move in moves])
     plot.plot(moves, losses / loss(y, t), label=f"loss at {t:g}")
     alone = max(abs(loss(y - move * between, t) / loss(y, t) - 1) for move in moves)
     width = wider[np.argmin([loss(y, t / width) for width in wider])]
-    print(f"{t:7g}   {alone:25.0e}   {moves[losses.argmin()]:28.2f}   {width:20.2f}")
+    print(f"{t:7g}   {alone:25.0e}   {moves[losses.argmin()]:28.2f}   {width:12.2f} times")
 plot.axvline(0, color="0.6", ls=":")
 plot.axvline(1, color="0.6", ls=":")
 plot.set(xlabel="share of the gap that is taken away", ylabel="loss, of that as trained")
@@ -396,8 +396,8 @@ plot.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# At 0.01 the loss wants cosines that are wider by a half and no more, and is lowest with a part of
-# the gap still there. At 0.1 and 0.5 it wants them wider by three, the most that was tried, and
+# At 0.01 the loss wants cosines 1.5 times as wide and no wider, and is lowest with a part of the
+# gap still there. At 0.1 and 0.5 it wants them three times as wide, the most that was tried, and
 # would have all of the gap gone and the answers moved on, to about where they are shortest. So a
 # low temperature does not hold a gap open. It is content with a narrow spread, which a gap leaves;
 # a high temperature is not.
