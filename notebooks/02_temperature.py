@@ -327,9 +327,10 @@ for t in (0.02, 0.1, 0.5):
 # %% [markdown]
 # ## Only the spread of the logits counts
 #
-# Nothing above depends on similarities or temperature alone, only on logits $s/t$. So whether 0.02
-# is a low temperature depends on the encoder: it is low if the cosines of a query's negatives
-# are spread over 0.2, and not at all if they are spread over 0.02.
+# Whom the push goes to, $P$, $r$ and $H$, depends on similarities and temperature through the
+# logits $s/t$ alone. (How hard it is does not: the pull $(1 - P_+)/t$ has another $t$, and so has
+# $dH/dt$.) So whether 0.02 is a low temperature depends on the encoder: it is low if the cosines of
+# a query's negatives are spread over 0.2, and not at all if they are spread over 0.02.
 #
 # Five encoders: the first one before it has learned anything, and four after. Left, effective
 # negatives (mean over queries) at each temperature: the same $t$ is a handful of negatives for one

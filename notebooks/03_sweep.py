@@ -91,7 +91,7 @@ workdir = Path(scratch.name) / "sweep"
 table = sweep(grid, workdir)
 assert table is not None  # it would be, had it been interrupted: the same call goes on
 print(f"{len(table['rows'])} runs in {table['session_seconds']:.0f} s, compiling included\n")
-print(shown(table, ["nDCG@10", "Recall@100", "last/effective_negatives"]))
+print(shown(table, ["nDCG@10", "Recall@100", "last/loss", "last/effective_negatives"]))
 
 # %% [markdown]
 # Each cell is a mean over seeds and its 95 % confidence interval by Student's $t$: with three
@@ -171,8 +171,11 @@ row[0].legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# - The **loss** cannot choose a temperature: it is in other units at each. At a high one it stays
-#   high however good the encoder is, because no cosine is large enough to make the softmax sharp.
+# - The **loss** cannot choose a temperature: a lower one is not a better ranking. It is the nats of
+#   the same choice at each, one of 128 documents, but counts how sure the softmax is besides how
+#   often it is right, and the temperature decides how sure it can be. At a high one it stays high
+#   however good the encoder is, because no cosine is large enough to make the softmax sharp. In the
+#   table above it is about the same at 0.01 and at 0.1, of which one ranks worst and one best.
 # - The **accuracy** on the training batch is how often the positive is above all 127 negatives.
 #   These runs see each pair once at most, so that it is nearly a held-out score, with the same
 #   peak inside. Where data are seen many times it is no guide: in SimCLR's Table 5 it is highest at
@@ -201,7 +204,7 @@ plt.show()
 
 # %% [markdown]
 # Two sides again. At low temperatures the encoder has adapted: it keeps its texts so close
-# together that about a dozen negatives are in effect at any of them, and the temperature shows in
+# together that a dozen or two negatives are in effect at any of them, and the temperature shows in
 # the cosines instead. At high ones it has spread its texts as far as they go, and what gives is
 # the softmax: the number of negatives in effect rises towards all 127 and the hardest one's share
 # to nothing. So in the log of a single run, negatives that are alike (a mean cosine far above 0)

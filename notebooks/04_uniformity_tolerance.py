@@ -97,7 +97,9 @@ for row in rows[:2]:
 # Seven temperatures, two seeds. Each trained encoder is asked two things about held-out texts: to
 # find the other view of the same text among 500 (R@1, the task it was trained for), and to find the
 # topic of a text by the vote of its ten nearest among texts with known topics (what a user
-# may want of it). The spread is the standard deviation of cosines of texts that are not the same.
+# may want of it). Alignment and R@1 are of views, and uniformity is once (`views' unif.`); all else
+# is of whole texts: mean cosine and spread are the mean and the standard deviation of the cosines
+# of any two.
 
 # %%
 WHOLE, KNOWN = [" ".join(text) for text in held], [" ".join(text) for text in texts[:1500]]
@@ -110,18 +112,20 @@ kept = []
 def measure(encoder, params):
     """Numbers of a trained encoder; its cosines of views are kept too."""
     x, known = encoder.documents(params, WHOLE), encoder.documents(params, KNOWN)
+    whole = (x @ x.T)[APART]
     cosines = encoder.queries(params, VIEWS[0]) @ encoder.documents(params, VIEWS[1]).T
     kept.append(cosines)
     nearest = np.argsort(-x @ known.T, axis=1)[:, :10]
     votes = np.eye(TOPICS)[topics[nearest]].sum(axis=1)
     found = {
         "alignment": np.mean(2 - 2 * np.diag(cosines)),
-        "uniformity": np.log(np.mean(np.exp(4 * (x @ x.T)[APART] - 4))),
+        "views' unif.": np.log(np.mean(np.exp(4 * cosines[APART] - 4))),
+        "uniformity": np.log(np.mean(np.exp(4 * whole - 4))),
         "tolerance": np.mean((x @ x.T)[SAME_TOPIC]),
         "R@1": np.mean(cosines.argmax(axis=1) == np.arange(len(held))),
         "topic": np.mean(votes.argmax(axis=1) == held_topics),
-        "mean cosine": np.mean(cosines[APART]),
-        "spread": np.std(cosines[APART]),
+        "mean cosine": np.mean(whole),
+        "spread": np.std(whole),
     }
     return {name: float(value) for name, value in found.items()}
 
@@ -141,39 +145,41 @@ experiment = Experiment(
     optimizer=Optimizer(learning_rate=5e-3, warmup_steps=10, max_grad_norm=None),
     log_steps=50,
 )
-NAMES = ("alignment", "uniformity", "tolerance", "R@1", "topic", "mean cosine", "spread")
+NAMES = ("R@1", "alignment", "views' unif.", "uniformity", "tolerance", "mean cosine", "spread")
+NAMES += ("topic",)
 
 
 def run(experiment, folder, score, names):
-    """Sweeps the temperature and prints means over seeds."""
-    table = sweep(Grid(experiment, {FIELD: TEMPERATURES}, seeds=2), FOLDER / folder, score)
-    curves = {name: curve(table["rows"], FIELD, name) for name in names}
+    """Sweeps the temperature and prints means over seeds; these, and a row a run."""
+    rows = sweep(Grid(experiment, {FIELD: TEMPERATURES}, seeds=2), FOLDER / folder, score)["rows"]
+    curves = {name: curve(rows, FIELD, name) for name in names}
     print("temperature" + "".join(f"{name:>13}" for name in names))
     for t in TEMPERATURES:
         print(f"{t:11g}" + "".join(f"{curves[name][t].mean:13.3f}" for name in names))
-    return curves
+    return curves, rows
 
 
-found = run(experiment, "views", measure, NAMES)
+found, _ = run(experiment, "views", measure, NAMES)
 
 # %% [markdown]
 # ## The plane
 #
 # Left, uniformity and tolerance of the encoders, a dot for each temperature. From 0.1 upwards this
 # is Wang and Liu's dilemma: uniformity gets worse (to the right), slowly here, and tolerance rises,
-# until both have gone as far as they can. Right, alignment and uniformity, Wang and Isola's plane,
-# where good encoders are to the lower left: no temperature is best in both.
+# until both have gone as far as they can. Right, alignment and uniformity, both of views: Wang and
+# Isola's plane, where good encoders are to the lower left. No temperature is best in both.
 
 # %%
 _, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.4), layout="constrained")
-across = [found["uniformity"][t].mean for t in TEMPERATURES]
-for plot, name in ((left, "tolerance"), (right, "alignment")):
-    up = [found[name][t].mean for t in TEMPERATURES]
+planes = (left, "uniformity", "tolerance"), (right, "views' unif.", "alignment")
+for plot, of, name in planes:
+    across, up = ([found[x][t].mean for t in TEMPERATURES] for x in (of, name))
     plot.plot(across, up, "-", color="0.7", zorder=0)
     plot.scatter(across, up, c=np.log(TEMPERATURES), cmap="viridis", s=36)
     for t, x, y in zip(TEMPERATURES, across, up, strict=True):
-        plot.annotate(f"{t:g}", (x, y), (5, 5), textcoords="offset points", fontsize=8)
-    plot.set(xlabel="uniformity (left: more even)", ylabel=name)
+        away = {0.2: (-20, -3), 1.0: (6, -4)}.get(t, (5, 5))
+        plot.annotate(f"{t:g}", (x, y), away, textcoords="offset points", fontsize=8)
+    plot.set(xlabel="uniformity (left: more even)", ylabel=name, xmargin=0.12)
 plt.show()
 
 # %% [markdown]
@@ -202,7 +208,8 @@ for name in ("R@1", "topic"):
 # pushes all texts together until it hears more ([03_sweep](03_sweep.ipynb) shows the course of it).
 # Texts of one topic are then close because *all* texts are close. Wang and Liu's temperatures, from
 # 0.05 up, end where this begins. Tolerance is worth something only above the mean cosine of all
-# pairs, and so counted, low temperatures have little:
+# pairs of the same texts. So counted, there is no turn: it rises all the way from 0.01 to 0.5, and
+# what low temperatures have of it is little.
 
 # %%
 print("temperature   tolerance - mean cosine")
@@ -322,29 +329,33 @@ parts = assemble(languages)
 start = measure_gap(parts.encoder, parts.program.start.init(0))["gap"]
 towers.clear()
 print(f"gap before training: {start:.2f}")
-gaps = run(languages, "languages", measure_gap, ("gap", "R@1"))
+gaps, each = run(languages, "languages", measure_gap, ("gap", "R@1"))
 
 # %% [markdown]
 # All temperatures close the gap a part of the way, the lowest one least: training at 0.01 leaves
-# a good part of it, at 0.2 and above next to nothing is left. Translations are found best where the
-# gap is small, and worst at 0.01.
+# a good part of it, at 0.2 and above next to nothing is left. At 0.01 the fewest translations are
+# found, too. But the gap does not decide how many: most are found at 0.1, which leaves some of it,
+# and at 0.2, which leaves none, and fewer again at 0.5 and 1, where there is none either. (A dot is
+# a seed.)
 
 # %%
 _, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.2), layout="constrained")
 for plot, name in ((left, "gap"), (right, "R@1")):
-    plot.plot(TEMPERATURES, [gaps[name][t].mean for t in TEMPERATURES], "o-", ms=4)
+    (line,) = plot.plot(TEMPERATURES, [gaps[name][t].mean for t in TEMPERATURES])
+    seeds = [row[FIELD] for row in each], [row[name] for row in each]
+    plot.plot(*seeds, "o", ms=4, color=line.get_color())
     plot.set(xscale="log", xlabel="temperature", ylabel=name)
 left.axhline(start, color="0.5", ls=":", label="before training")
 left.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# Why does a low temperature not mind? A query only compares answers with each other, and what is
-# common to all answers cancels, like the constant above; closing the gap is not rewarded
-# as such. Take some of it away from an encoder trained at 0.01, as Liang et al. do: move all
-# answers along the line between the means and normalise again. At 0.01 the loss is lowest with a
-# part of the gap still there. At 0.1 and 0.5, where every answer counts, taking away all of it and
-# more would pay.
+# Why does a low temperature keep more of it? Take the gap away from an encoder trained at 0.01, as
+# Liang et al. do: move all answers along the line between the means, and normalise again. The move
+# by itself changes no loss, at any temperature: all cosines of a query change by the same, and that
+# cancels, like the constant above. But moved answers are shorter, and normalising divides their
+# cosines by their length: those of a query are spread wider, as if the temperature were lower. That
+# is what taking the gap away brings a query.
 
 # %%
 x, y = towers[0]  # trained at 0.01
@@ -352,18 +363,32 @@ between = y.mean(axis=0) - x.mean(axis=0)
 moves = np.linspace(-0.5, 1.5, 41)
 
 
-def loss_after(move, t):
-    """Loss at a temperature with the answers moved by a share of the gap."""
-    moved = y - move * between
-    moved /= np.linalg.norm(moved, axis=1, keepdims=True)
-    return float(info_nce(x, moved, temperature=t).mean())
+def moved(move):
+    """The answers moved by a share of the gap, and normalised again; and how long they were."""
+    answers = y - move * between
+    lengths = np.linalg.norm(answers, axis=1, keepdims=True)
+    return answers / lengths, lengths.mean()
 
 
+def loss(answers, t):
+    """InfoNCE of the held-out pairs."""
+    return float(info_nce(x, answers, temperature=t).mean())
+
+
+print("gap taken away   length   spread of a query's cosines")
+for move in (0.0, 0.6, 1.0, 1.4):
+    answers, length = moved(move)
+    row_spread = (x @ answers.T).std(axis=1).mean()
+    print(f"{move:14.1f}   {length:6.2f}   {row_spread:27.3f}")
 _, plot = plt.subplots(figsize=(4.8, 3.2))
+wider = np.linspace(1, 3, 41)
+print("\nloss at   changed by the move alone   lowest with: gap taken away   or cosines as wide")
 for t in (0.01, 0.1, 0.5):
-    losses = np.array([loss_after(move, t) for move in moves])
-    plot.plot(moves, losses / loss_after(0.0, t), label=f"loss at {t:g}")
-    print(f"loss at {t:g}: lowest with {moves[losses.argmin()]:.2f} of the gap taken away")
+    losses = np.array([loss(moved(move)[0], t) for move in moves])
+    plot.plot(moves, losses / loss(y, t), label=f"loss at {t:g}")
+    alone = max(abs(loss(y - move * between, t) / loss(y, t) - 1) for move in moves)
+    width = wider[np.argmin([loss(y, t / width) for width in wider])]
+    print(f"{t:7g}   {alone:25.0e}   {moves[losses.argmin()]:28.2f}   {width:12.2f} times")
 plot.axvline(0, color="0.6", ls=":")
 plot.axvline(1, color="0.6", ls=":")
 plot.set(xlabel="share of the gap that is taken away", ylabel="loss, of that as trained")
@@ -371,6 +396,12 @@ plot.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
+# At 0.01 the loss wants cosines 1.5 times as wide and no wider, and is lowest with a part of the
+# gap still there. At 0.1 and 0.5 it wants them three times as wide, the most that was tried, and
+# would have all of the gap gone and the answers moved on, to about where they are shortest. So a
+# low temperature does not hold a gap open. It is content with a narrow spread, which a gap leaves;
+# a high temperature is not.
+#
 # ## What to remember
 #
 # - High temperatures leave texts of a kind together, which classes and clusters want; lower ones

@@ -88,6 +88,24 @@ def test_encode_and_search(run, tmp_path):
     assert "similarity" in contrastive("search", run, "parse a date")
 
 
+def test_vectors_of_before_stay_until_new_ones_are_whole(run, tmp_path):
+    (tmp_path / "texts.txt").write_text("a text\n")
+    texts, output = tmp_path / "texts.txt", tmp_path / "out" / "vectors.npy"
+    message = contrastive("encode", "nowhere", "--input", texts, "--output", output, code=1)
+    assert str(output.parent) in message  # before it looks for the model
+    output.parent.mkdir()
+    output.write_bytes(b"of before")
+    message = contrastive("encode", "nowhere", "--input", texts, "--output", output, code=1)
+    assert "nowhere" in message
+    assert output.read_bytes() == b"of before"
+    assert list(output.parent.iterdir()) == [output]
+    contrastive("encode", run, "--input", texts, "--output", output)
+    assert np.load(output).shape == (1, 256)
+    assert list(output.parent.iterdir()) == [output]
+    message = contrastive("encode", run, "--input", texts, "--output", tmp_path, code=1)
+    assert f"{tmp_path} is a folder" in message
+
+
 def test_evaluate_on_a_beir_folder(run, tmp_path):
     (tmp_path / "qrels").mkdir()
     documents = {"a": "add two numbers", "b": "open a file", "c": "sort a list"}

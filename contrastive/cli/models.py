@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import BinaryIO, Literal, TypeAlias
 
 import pydantic
 import tyro
@@ -64,7 +67,7 @@ def encode(
     import numpy as np
 
     texts = _lines(input)
-    with open(output, "wb") as file:  # opened first: an hour of encoding needs a place to go
+    with _whole(output) as file:  # opened first: an hour of encoding needs a place to go
         encoder, params = _load(model, pooling)
         vectors = (encoder.queries if kind == "query" else encoder.documents)(params, texts)
         np.save(file, vectors)
@@ -124,6 +127,20 @@ def _held_out(run: Path) -> list[str]:
             f"the run in {run} held nothing out; give --corpus FILE, a document a line"
         )
     return list(from_examples(open_source(held_out), "held out").corpus.values())
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the path's place once it is whole; after an error there is what was."""
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; give the name of a file in it")
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with open(partial, "wb") as file:
+            yield file
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _lines(path: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import logging
 import re
 from pathlib import Path
@@ -13,7 +14,9 @@ import jax
 import orbax.checkpoint as ocp
 
 from contrastive.errors import FolderError, SaveError
+from contrastive.training import distributed
 from contrastive.training.step import TrainState
+from contrastive.training.workdir import write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every save at length
         self._latest = _manager(folder / "latest", keep)
         self._best = _manager(folder / "best", None)
+        self._raised = folder / "raised.json"
         self._known_best = 0  # the best step that the latest checkpoint knows of
         self._writing: int | None = None
 
@@ -123,6 +127,22 @@ class Checkpoints:
             if best > self._known_best:
                 self._best.delete(best)  # found after this checkpoint; it will be found again
         return found
+
+    def save_raised(self, times: int) -> None:
+        """Writes how often the temperature was raised: the next checkpoint may be far.
+
+        Args:
+          times: In all of the run.
+        """
+        if distributed.is_first():
+            write_json(self._raised, {"times": times})
+
+    def raised(self) -> int:
+        """How often the temperature was raised, of which the latest checkpoint may not know."""
+        times = 0
+        if distributed.is_first() and self._raised.exists():
+            times = json.loads(self._raised.read_text(encoding="utf-8"))["times"]
+        return int(distributed.from_first({"times": times})["times"])
 
     def restore_best(self, like: TrainState, progress: Progress) -> TrainState:
         """The state with the best parameters, or as it is if nothing was evaluated.

@@ -13,7 +13,7 @@ from contrastive.temperature.details import Summary
 from contrastive.training import distributed
 from contrastive.training.feed import Feed
 from contrastive.training.step import Metrics
-from contrastive.training.writers import JsonLines, Writer, open_writers
+from contrastive.training.writers import JsonLines, Writer, open_writers, read_metrics
 
 HISTOGRAMS = "histograms.jsonl"
 
@@ -139,9 +139,13 @@ class Log:
             writer.write(step, {f"validation/{name}": value for name, value in scores.items()})
 
     def write_raised(self, step: int, temperature: float) -> None:
-        """Writes that the run goes on from a step at a higher temperature."""
+        """Writes, once, that the run goes on from a step at a higher temperature."""
+        raised = {"raised_temperature": temperature}
+        # A run that ended before its next checkpoint goes on from there a second time.
+        if {"step": step, **raised} in read_metrics(self._workdir / "metrics.jsonl"):
+            return
         for writer in self._writers:
-            writer.write(step, {"raised_temperature": temperature})
+            writer.write(step, raised)
 
     def write_summary(self, step: int, summary: Summary) -> None:
         """Writes a closer look at the batch after a step; histograms to a file of their own."""

@@ -85,59 +85,79 @@ class _Begun(NamedTuple):
       state: Before the next step.
       progress: Of the evaluations.
       fed: The batch of that step.
+      hotter: Whether the temperature was raised at this step.
     """
 
     state: TrainState
     progress: Progress
     fed: Fed
+    hotter: bool = False
 
 
 def _train(
     config: Experiment, parts: Parts, checkpoints: Checkpoints, workdir: Path
 ) -> tuple[TrainState, Progress, Log]:
     """To the end; after a step that is not finite again from before it, where a config says so."""
-    begun, raised = _begin(parts, checkpoints), False
+    begun = _begin(config, parts, checkpoints)
     while True:
         try:
-            return _loop(config, parts, checkpoints, workdir, begun, raised)
+            return _loop(config, parts, checkpoints, workdir, begun)
         except DivergedError as error:
-            times = begun.progress.raised + 1
-            if config.on_divergence == "stop" or times > _MOST_RAISED:
+            if config.on_divergence == "stop" or begun.progress.raised == _MOST_RAISED:
                 raise
-            checkpoints.wait()
-            begun = _hotter(config, parts, _begin(parts, checkpoints), times)
-            raised = True
-            if distributed.is_first():
-                print(
-                    f"contrastive: {str(error).split(';')[0]}. Going on from step "
-                    f"{int(begun.state.step)} at twice the temperature, the {times}. time of "
-                    f"{_MOST_RAISED} at most",
-                    file=sys.stderr,
-                )
+            begun = _begin_hotter(config, parts, checkpoints, error)
 
 
-def _begin(parts: Parts, checkpoints: Checkpoints) -> _Begun:
-    """From the latest checkpoint, or the beginning."""
+def _begin(config: Experiment, parts: Parts, checkpoints: Checkpoints) -> _Begun:
+    """From the latest checkpoint, or the beginning; at the temperature it was raised to since."""
     resumed = checkpoints.resume(parts.like)
     if resumed is None:
         parts.feed.restart()
         # The first batch comes first: from then on others are made while programs compile.
         fed = parts.feed.take(stop=False)
-        return _Begun(parts.init(), Progress(), fed)
-    state, position, progress = resumed
-    parts.feed.seek(position)
-    return _Begun(state, progress, parts.feed.take(stop=False))
+        begun = _Begun(parts.init(), Progress(), fed)
+    else:
+        state, position, progress = resumed
+        parts.feed.seek(position)
+        begun = _Begun(state, progress, parts.feed.take(stop=False))
+    times = checkpoints.raised()
+    return _hotter(config, parts, begun, times) if times > begun.progress.raised else begun
+
+
+def _begin_hotter(
+    config: Experiment, parts: Parts, checkpoints: Checkpoints, error: DivergedError
+) -> _Begun:
+    """As `_begin`, at a temperature above the one that diverged; known to a run that is resumed."""
+    checkpoints.wait()
+    failed = _begin(config, parts, checkpoints)
+    times = failed.progress.raised + 1
+    begun = _hotter(config, parts, failed, times)
+    before, after = (_temperature(config, parts, x.state) for x in (failed, begun))
+    if after == before:  # the same steps would come to the same end
+        raise DivergedError(
+            f"{error} The temperature was not raised: it is at its maximum, {before:.4g}."
+        ) from error
+    checkpoints.save_raised(times)
+    if distributed.is_first():
+        print(
+            f"contrastive: {str(error).split(';')[0]}. Going on from step "
+            f"{int(begun.state.step)} at temperature {after:.4g}, raised for the {times}. time of "
+            f"{_MOST_RAISED} at most",
+            file=sys.stderr,
+        )
+    return begun
 
 
 def _hotter(config: Experiment, parts: Parts, begun: _Begun, times: int) -> _Begun:
-    """A checkpoint may know of some of the times already."""
+    """Raised so often in all; the checkpoint may know of some of the times already."""
     factor = _RAISED_BY ** (times - begun.progress.raised)
     policy = parts.program.objective(config).policy
     assert isinstance(policy, Fixed | Learned)
     params = begun.state.params
     params = {**params, "temperature": policy.scaled(params["temperature"], factor)}
     state = dataclasses.replace(begun.state, params=params)
-    return begun._replace(state=state, progress=dataclasses.replace(begun.progress, raised=times))
+    progress = dataclasses.replace(begun.progress, raised=times)
+    return begun._replace(state=state, progress=progress, hotter=True)
 
 
 def _loop(
@@ -146,14 +166,13 @@ def _loop(
     checkpoints: Checkpoints,
     workdir: Path,
     begun: _Begun,
-    raised: bool,
 ) -> tuple[TrainState, Progress, Log]:
     feed = parts.feed
-    state, progress, fed = begun
+    state, progress, fed, hotter = begun
     step = int(state.step)
     log = Log(config, workdir, step, feed)
     with log, _bar(config, step) as bar, Interrupt() as interrupt:
-        if raised:
+        if hotter:
             log.write_raised(step, _temperature(config, parts, state))
         while step < config.steps and not fed.stop and not _is_over(config, progress):
             log_now = step == 0 or _due(step + 1, config.log_steps, config.steps)

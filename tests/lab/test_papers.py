@@ -158,12 +158,24 @@ def test_scores_are_those_of_loops():
     assert material.tolerance(x, labels) == pytest.approx(np.mean(same))
     apart = [np.exp(-2 * np.sum((x[i] - x[j]) ** 2)) for i, j in pairs]
     assert material.uniformity(x) == pytest.approx(np.log(np.mean(apart)))
-    nearest = [labels[int(np.argmax(x @ q))] for q in asked]
-    assert material.nearest_class(x, labels, asked, nearest, k=1) == 1.0
     answers = np.array([int(np.argmax(asked @ d)) for d in x])
     found = material.recall_at_1(asked, x, answers)
     assert found == np.mean([answers[np.argmax(x @ q)] == n for n, q in enumerate(asked)])
-    assert material.spearman(asked, asked[::-1], [3, 2, 1, 1, 2, 3]) <= 1
+
+    # Cosines 1, 0.8, 0.8, 0, of ranks 4, 2.5, 2.5, 1; scores of ranks 3, 4, 1.5, 1.5. From their
+    # mean these are 1.5, 0, 0, -1.5 and 0.5, 1.5, -1, -1: products sum to 2.25, squares to 4.5.
+    east, others = np.tile([1.0, 0.0], (4, 1)), np.array([[2.0, 0], [4, 3], [8, -6], [0, 1]])
+    assert material.spearman(east, others, [4.0, 5.0, 1.0, 1.0]) == pytest.approx(0.5)
+
+
+def test_the_vote_of_the_nearest_is_as_counted_by_hand():
+    def on_circle(*degrees):
+        return np.stack([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], axis=1)
+
+    known, labels = on_circle(0, 8, 12, 90, 100, 112, 200, 210, 220), list("abbabcbcc")
+    asked = on_circle(3, 93, 204)  # the three nearest of each: a b b, a b c, b c c
+    for truth, k, expected in (("bac", 3, 1), ("aab", 1, 1), ("aab", 3, 1 / 3), ("bac", 1, 1 / 3)):
+        assert material.nearest_class(known, labels, asked, list(truth), k) == expected
 
 
 class Random:

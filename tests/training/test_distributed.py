@@ -1,31 +1,13 @@
 """Two processes with two devices each, on this machine."""
 
-import socket
-
 import pytest
-from tiny import experiment, finish, losses, start, weights, write_experiment
+from tiny import experiment, finish, losses, start, start_two, weights, write_experiment
 
 
 def test_two_processes_equal_one(tmp_path):
     config = experiment(tmp_path, steps=7)
     file = write_experiment(tmp_path, config)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    processes = [
-        start(
-            file,
-            tmp_path / "two",
-            devices=2,
-            environment={
-                "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
-                "JAX_NUM_PROCESSES": "2",
-                "JAX_PROCESS_ID": str(number),
-            },
-        )
-        for number in range(2)
-    ]
-    for process in processes:
+    for process in start_two(file, tmp_path / "two", devices=2):
         finish(process)
     finish(start(file, tmp_path / "one-of-four", devices=4))
     finish(start(file, tmp_path / "one-of-one", devices=1))

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
 import time
@@ -103,6 +104,16 @@ def start(file: Path, workdir: Path, devices: int = 1, environment=None, before:
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def start_two(file: Path, workdir: Path, devices: int) -> list[subprocess.Popen]:
+    """Two processes of one run, with so many devices each, on this machine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2"}
+    ranks = [{**address, "JAX_PROCESS_ID": str(number)} for number in range(2)]
+    return [start(file, workdir, devices, environment) for environment in ranks]
 
 
 def finish(process, expected_code: int = 0, timeout: float = 240) -> str:
