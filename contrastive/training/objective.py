@@ -157,7 +157,7 @@ class Objective:
         columns: Columns,
         axis_name: Axis,
     ) -> Details:
-        """A closer look at the first queries of each device."""
+        """A closer look at some of the queries, the same ones on most numbers of devices."""
         pairs = self._pairs(columns, axis_name)
         told = {"temperature": self._temperature(scalars, columns), "labels": columns["labels"]}
         return examine(queries, documents, **told, **pairs)
