@@ -83,7 +83,10 @@ class Objective:
         return {**averages, "temperature": temperature}
 
     def scalars(self, params: Params, step: Int[Array, ""], rows: Memory) -> Scalars:
-        """Temperature, of individual ones the mean, and bias, learned where the temperature is."""
+        """The policy's temperature, of individual ones the mean, and bias, learned where it is.
+
+        Queries whose source has a temperature of its own do not use it: `describe` has theirs.
+        """
         if isinstance(self.policy, Individual):
             scalars = {"temperature": lax.stop_gradient(rows["temperature"]).mean()}
         else:
