@@ -22,6 +22,7 @@ class Diagnostics(NamedTuple):
     in the gradient of query i.
 
     Attributes:
+      temperature: t_i, that of the query or of all.
       positive_cosine: s_i+, a cosine where embeddings are normalised.
       negative_cosine: Mean of s_ij over the negatives.
       entropy: Of the softmax over the positive and the negatives, nats.
@@ -36,6 +37,7 @@ class Diagnostics(NamedTuple):
       uniformity: log mean_j exp(-2 ||q_i - q_j||^2) over the other queries, normalised.
     """
 
+    temperature: Float[Array, " B"]
     positive_cosine: Float[Array, " B"]
     negative_cosine: Float[Array, " B"]
     entropy: Float[Array, " B"]
@@ -75,11 +77,13 @@ def diagnose(
     """
     queries, documents = lax.stop_gradient((queries, documents))
     seen = contrast(queries, documents, several=True, **pairs)
-    inverse = 1.0 / jnp.asarray(temperature, jnp.float32)
+    temperature = jnp.broadcast_to(jnp.asarray(temperature, jnp.float32), len(queries))
+    inverse = 1.0 / temperature
     start = _Fold(*[jnp.float32(0)] * 8)._replace(top=jnp.float32(-jnp.inf))
     folded = seen.fold_negatives(_add, start, temperature)
     candidates = jnp.maximum(folded.candidates, 1.0)
     return Diagnostics(
+        temperature=temperature,
         alignment=jnp.sum((queries - seen.first_positives).astype(jnp.float32) ** 2, axis=-1),
         uniformity=_uniformity(queries, pairs),
         masked_share=(folded.candidates - folded.count) / candidates,

@@ -37,7 +37,7 @@ class Linear(_Schedule):
       steps: Steps it takes.
 
     Raises:
-      ValueError: For a temperature that is not positive.
+      ValueError: For a temperature that is not positive, or less than one step.
     """
 
     first: float
@@ -47,6 +47,7 @@ class Linear(_Schedule):
     def __post_init__(self):
         check_temperature(self.first, "first")
         check_temperature(self.last, "last")
+        _check_steps(self.steps, "steps")
 
     def temperature(self, params: Params, step: Int[Array, ""] | int) -> Float[Array, ""]:
         del params
@@ -69,7 +70,7 @@ class Oscillating(_Schedule):
       period: Steps.
 
     Raises:
-      ValueError: For a temperature that is not positive.
+      ValueError: For a temperature that is not positive, or less than one step.
 
     Source:
       Kukleva et al., 2023, arXiv:2303.13664.
@@ -82,6 +83,7 @@ class Oscillating(_Schedule):
     def __post_init__(self):
         check_temperature(self.first, "first")
         check_temperature(self.other, "other")
+        _check_steps(self.period, "period")
 
     def temperature(self, params: Params, step: Int[Array, ""] | int) -> Float[Array, ""]:
         del params
@@ -104,7 +106,7 @@ class WarmDown(_Schedule):
       steps: Steps it takes.
 
     Raises:
-      ValueError: For a temperature that is not positive.
+      ValueError: For a temperature that is not positive, or less than one step.
     """
 
     value: float
@@ -114,8 +116,14 @@ class WarmDown(_Schedule):
     def __post_init__(self):
         check_temperature(self.value, "value")
         check_temperature(self.start, "start")
+        _check_steps(self.steps, "steps")
 
     def temperature(self, params: Params, step: Int[Array, ""] | int) -> Float[Array, ""]:
         del params
         left = jnp.maximum(0.0, 1.0 - jnp.float32(step) / self.steps)
         return self.value * jnp.power(self.start / jnp.float32(self.value), left)
+
+
+def _check_steps(steps: int, name: str) -> None:
+    if steps < 1:
+        raise ValueError(f"{name} is {steps}; it counts steps, at least 1")

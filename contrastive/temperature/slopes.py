@@ -17,8 +17,9 @@ def slopes(
 
     w_j = dloss/ds_j: positive pushes document j away, negative pulls it closer
 
-    The documents are unit vectors with just these cosines to the query, and as far from each other
-    as these allow.
+    The documents are unit vectors with just these cosines to the query, and orthogonal to each
+    other besides. A document moves along the query alone, which changes its length: of a loss that
+    normalises embeddings itself the slopes are 1 - s_j^2 of what they would be otherwise.
 
     >>> import functools
     >>> from contrastive.losses import info_nce

@@ -24,7 +24,7 @@ def penalty(similarities: Float[Array, "... N"], temperature: Temperature) -> Fl
     Array([0.7310586 , 0.26894143], dtype=float32)
 
     Args:
-      similarities: s of a query's N negatives [..., N], as a rule cosines.
+      similarities: s of a query's N negatives [..., N], as a rule cosines; -inf leaves one out.
       temperature: t, positive: one number, or any shape that broadcasts with [...].
 
     Returns:
@@ -79,7 +79,7 @@ def entropy(similarities: Float[Array, "... N"], temperature: Temperature) -> Fl
       Wang & Liu, 2021, arXiv:2012.09740.
     """
     log_r = jax.nn.log_softmax(_logits(similarities, temperature), axis=-1)
-    return -jnp.sum(jnp.exp(log_r) * log_r, axis=-1)
+    return -jnp.sum(jnp.exp(log_r) * _without_infinities(log_r), axis=-1)
 
 
 def entropy_slope(
@@ -100,6 +100,7 @@ def entropy_slope(
       Wang & Liu, 2021, arXiv:2012.09740 (that entropy grows with temperature).
     """
     r = penalty(similarities, temperature)
+    similarities = _without_infinities(jnp.asarray(similarities, jnp.float32))
     mean = jnp.sum(r * similarities, axis=-1, keepdims=True)
     variance = jnp.sum(r * (similarities - mean) ** 2, axis=-1)
     return variance / jnp.asarray(temperature, jnp.float32) ** 3
@@ -108,9 +109,14 @@ def entropy_slope(
 def partition_bias(
     similarities: Float[Array, "... N"], temperature: Temperature, count: int
 ) -> Float[Array, "..."]:
-    """How much too low a batch's log-partition is on average, since it samples the negatives.
+    """Bias of a batch's log-partition, which samples the negatives, to second order; negative.
 
     E[ log mean_K e^(s/t) ] - log E[e^(s/t)] = -Var(e^(s/t)) / (2 K E[e^(s/t)]^2) + O(1 / K^2)
+
+    It holds while it is well under 0.1 in size: at 0.05 the next terms are a third of it. Beyond,
+    where a few rare negatives hold most of the partition, it is no number to trust: too large where
+    `similarities` are all that there are, and far too small where they have missed the rare ones,
+    as a batch has.
 
     Small temperatures need many negatives: the bias grows with the variance of e^(s/t).
 
@@ -125,11 +131,20 @@ def partition_bias(
     Source:
       The delta method; that small batches bias the loss: Yuan et al., 2022, arXiv:2202.12387.
     """
-    r = penalty(similarities, temperature)
+    r, some = penalty(similarities, temperature), jnp.asarray(similarities) != -jnp.inf
     # Shares are e^(s/t) but for a factor, which cancels, and do not overflow.
-    return -jnp.var(r, axis=-1) / (2 * count * jnp.mean(r, axis=-1) ** 2)
+    spread = jnp.var(r, axis=-1, where=some)
+    return -spread / (2 * count * jnp.mean(r, axis=-1, where=some) ** 2)
 
 
 def _logits(similarities, temperature):
     temperature = jnp.asarray(temperature, jnp.float32)[..., None]
-    return jnp.asarray(similarities, jnp.float32) / temperature
+    similarities = jnp.asarray(similarities, jnp.float32)
+    # Divided, an infinity would give the temperature a slope that is NaN.
+    finite = _without_infinities(similarities) / temperature
+    return jnp.where(similarities == -jnp.inf, -jnp.inf, finite)
+
+
+def _without_infinities(x):
+    """0 for -inf, whose share is 0."""
+    return jnp.where(x == -jnp.inf, 0.0, x)

@@ -83,7 +83,10 @@ class Objective:
         return {**averages, "temperature": temperature}
 
     def scalars(self, params: Params, step: Int[Array, ""], rows: Memory) -> Scalars:
-        """Temperature, of individual ones the mean, and bias, learned where the temperature is."""
+        """The policy's temperature, of individual ones the mean, and bias, learned where it is.
+
+        Queries whose source has a temperature of its own do not use it: `describe` has theirs.
+        """
         if isinstance(self.policy, Individual):
             scalars = {"temperature": lax.stop_gradient(rows["temperature"]).mean()}
         else:
@@ -157,7 +160,7 @@ class Objective:
         columns: Columns,
         axis_name: Axis,
     ) -> Details:
-        """A closer look at the first queries of each device."""
+        """A closer look at some of the queries, the same ones on most numbers of devices."""
         pairs = self._pairs(columns, axis_name)
         told = {"temperature": self._temperature(scalars, columns), "labels": columns["labels"]}
         return examine(queries, documents, **told, **pairs)

@@ -40,6 +40,7 @@ def histogram(place: int, seed: int) -> dict[str, list[float]]:
     return {
         "positive": bins({80 + 5 * place + seed: 1.0}),
         "negative": bins({49: 0.75, 59 + place: 0.25}),
+        "gradient": bins({49: 0.6 - 0.2 * place, 59 + place: 0.4 + 0.2 * place}),
     }
 
 
@@ -78,7 +79,7 @@ def write_run(
         {"step": 10 * n, "loss": loss, "temperature": 0.1 * n, "grad_norm": 1.0}
         for n, loss in enumerate(losses, start=1)
     ]
-    rows.append({"step": 10 * len(losses), "tied": 0.25})
+    rows.append({"step": 10 * len(losses), "copied": 0.25})
     write_lines(folder / "metrics.jsonl", rows)
     looks = [{"step": 10 * n, **histogram(n, 0)} for n in range(1, len(losses) + 1)]
     write_lines(folder / "histograms.jsonl", looks)

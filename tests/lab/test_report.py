@@ -6,11 +6,20 @@ import math
 import pytest
 import reported
 
-from contrastive.lab.report.cosines import cosine_blocks, penalty_picture
-from contrastive.lab.report.curves import keys, once_table, planes, training_blocks
+from contrastive import config
+from contrastive.lab.report.cosines import cosine_blocks, penalty_blocks
+from contrastive.lab.report.curves import (
+    keys,
+    once_table,
+    planes,
+    raised_in_words,
+    training_blocks,
+)
 from contrastive.lab.report.reading import read
 from contrastive.lab.report.scores import score_blocks, score_table
+from contrastive.lab.report.softmax import left_out, why_no_gradient, why_no_weights
 from contrastive.lab.report.study import studies
+from contrastive.training.writers import read_metrics
 
 HALF = 12.7062 * 0.05  # Student's t with one degree of freedom; scores that are 0.1 apart
 
@@ -40,8 +49,8 @@ def test_scores_against_temperature(tmp_path):
     band, means, bm25 = traces(block.pictures[0])
     assert means.x == (0.05, 0.1, 0.5)
     assert means.y == pytest.approx((0.65, 0.75, 0.4))
-    assert band.x == (0.05, 0.1, 0.5, 0.5, 0.1, 0.05)
-    ends = (0.65 + HALF, 0.75 + HALF, 0.4, 0.4, 0.75 - HALF, 0.65 - HALF)
+    assert band.x == (0.05, 0.1, 0.1, 0.05)  # at 0.5 one run is left, which has no interval
+    ends = (0.65 + HALF, 0.75 + HALF, 0.75 - HALF, 0.65 - HALF)
     assert band.y == pytest.approx(ends, abs=1e-5)
     assert (bm25.x, bm25.y, bm25.line.dash) == ((0.05, 0.5), (0.5, 0.5), "dot")
     figure, words = block.pictures[0].frames[0]
@@ -49,6 +58,18 @@ def test_scores_against_temperature(tmp_path):
     assert "Highest nDCG@10: temperature 0.1" in words
     assert words.endswith("The 95 % intervals that overlap with its own: temperature 0.05.")
     assert traces(block.pictures[0], frame=1)[2].y == (0.25, 0.25)
+
+
+def test_a_band_has_a_gap_where_one_run_is_left(tmp_path):
+    folder = reported.write_sweep(tmp_path / "s")
+    table = json.loads((folder / "sweep.json").read_text())
+    del table["rows"][3]["nDCG@10"]
+    table["rows"][5]["nDCG@10"] = 0.5
+    reported.write_json(folder / "sweep.json", table)
+    (block,) = score_blocks(read_studies(folder))
+    band, means, _ = traces(block.pictures[0])
+    assert band.x == (0.05, 0.05, None, 0.5, 0.5)
+    assert means.y == pytest.approx((0.65, 0.7, 0.45))
 
 
 def test_several_axes_are_a_line_each_and_zero_has_no_logarithm(tmp_path):
@@ -73,9 +94,9 @@ def test_several_axes_are_a_line_each_and_zero_has_no_logarithm(tmp_path):
 
 def test_runs_that_differ_in_a_number_are_drawn_against_it(tmp_path):
     folders = [
-        reported.write_run(tmp_path / f"t{t}-{seed}", score, config=config)
+        reported.write_run(tmp_path / f"t{t}-{seed}", score, config=changed)
         for t, seed, score in ((0.02, 0, 0.3), (0.1, 0, 0.5), (0.1, 1, 0.6))
-        for config in [reported.experiment(**{"loss.temperature": t, "seed": seed})]
+        for changed in [reported.experiment(**{"loss.temperature": t, "seed": seed})]
     ]
     (block,) = score_blocks(read_studies(*folders))
     _, means, bm25 = traces(block.pictures[0])
@@ -101,36 +122,95 @@ def test_histograms_are_means_over_seeds_and_the_best_comes_first(tmp_path):
     assert f"positives is {means[0]:.2f}, that of negatives {means[1]:.2f}." in words
 
 
-def test_the_gradient_comes_from_the_hardest(tmp_path):
+def test_the_gradient_is_what_was_measured(tmp_path):
     (block,) = cosine_blocks(read_studies(reported.write_sweep(tmp_path / "s")), None)
-    for place, temperature in enumerate(reported.TEMPERATURES):
-        _, gradient = traces(block.pictures[1], frame=place)
-        apart = 0.02 * (10 + place)
-        hard = 0.25 / (0.25 + 0.75 * math.exp(-apart / temperature))
+    picture = block.pictures[1]
+    for place in range(len(reported.TEMPERATURES)):
+        _, gradient = traces(picture, frame=place)
+        hard = 0.4 + 0.2 * place
         expected = reported.bins({49: 1 - hard, 59 + place: hard})
         assert list(gradient.y[1:-1]) == pytest.approx(expected, abs=1e-5)
-    assert "95 % of the gradient comes from the hardest 25 % of the negatives" in (
-        block.pictures[1].frames[0].words
-    )
+    said = [frame.words for frame in picture.frames]
+    assert said[0].startswith("100 % of the gradient comes from pairs with cosines of -0.02 or")
+    assert said[1].startswith("60 % of the gradient comes from pairs with cosines of 0.20 or more")
+    assert said[1].endswith("25 % of all pairs of a query and a negative.")
+
+
+def test_histograms_without_the_gradient_lack_its_picture(tmp_path):
+    folder = reported.write_run(tmp_path / "old")
+    lines = read_metrics(folder / "histograms.jsonl")
+    for line in lines:
+        del line["gradient"]
+    reported.write_lines(folder / "histograms.jsonl", lines)
+    found = read_studies(folder, reported.write_run(tmp_path / "new"))
+    frames = cosine_blocks(found, None)[0].pictures[1].frames
+    assert [len(frame.figure.data) for frame in frames] == [1, 1, 2, 2]
+    assert "of a version that did not measure it" in frames[0].words
+    assert "of the gradient comes from" in frames[2].words
+
+
+@pytest.mark.parametrize(
+    ("loss", "gradient", "weights"),
+    [
+        ({"function": config.InfoNCE(directions="symmetric")}, "", ""),
+        ({"distill": config.Distill()}, "", ""),
+        ({"function": config.InfoNCE(margin=0.1)}, "margin changes", ""),
+        ({"function": config.InfoNCE(hardness=5.0)}, "hardness changes", "hardness changes"),
+        ({"function": config.InfoNCE(directions="all_in_one")}, "directions all_in_one", ""),
+        ({"distill": config.Distill(kind="m3")}, "a teacher's scores", "a teacher's scores"),
+        ({"function": config.Decoupled()}, "decoupled weighs queries", ""),
+        ({"function": config.SogCLR()}, "sogclr weighs queries", ""),
+        ({"function": config.Hardest()}, "hardest weighs negatives", "hardest weighs negatives"),
+        ({"function": config.SigLIP()}, "siglip weighs negatives", "siglip weighs negatives"),
+    ],
+)
+def test_pictures_of_the_gradient_are_of_losses_that_have_it(tmp_path, loss, gradient, weights):
+    changed = reported.experiment(loss=config.Loss(temperature=0.05, **loss))
+    found = read_studies(reported.write_run(tmp_path / "a", config=changed))
+    (block,) = cosine_blocks(found, None)
+    assert len(block.pictures) == (1 if gradient else 2)
+    assert (penalty_blocks(found) == []) == bool(weights)
+    for why, reason in ((why_no_gradient, gradient), (why_no_weights, weights)):
+        said = left_out(found, why, "It")
+        assert [words.partition(": ")[2].startswith(reason) for words in said] == [True] * len(said)
+        assert bool(said) == bool(reason)
+
+
+def test_a_loss_without_temperature_has_none_in_words(tmp_path):
+    triplet = reported.experiment(loss=config.Loss(function=config.Triplet()))
+    folders = [reported.write_run(tmp_path / "triplet", config=triplet)]
+    found = read_studies(*folders, reported.write_run(tmp_path / "info_nce"))
+    (block,) = cosine_blocks(found, None)
+    said = [frame.words.partition(":")[0] for frame in block.pictures[0].frames]
+    assert said == ["Step 10", "Step 20", "Temperature 0.1, step 10", "Temperature 0.2, step 20"]
+    assert "triplet weighs negatives in another way" in block.pictures[1].frames[0].words
+    assert left_out(found, why_no_weights, "It")[0].startswith("It is not drawn of triplet: ")
+    pictures = {picture.title: picture for picture in training_blocks(found)[0].pictures}
+    assert [trace.name for trace in traces(pictures["temperature"])] == ["info_nce"]
+    assert [trace.name for trace in traces(pictures["loss"])] == ["triplet", "info_nce"]
+    alone = training_blocks(read_studies(*folders))
+    assert "temperature" not in [picture.title for picture in alone[0].pictures]
 
 
 def test_a_weight_is_relative_to_the_hardest(tmp_path):
-    picture = penalty_picture(read_studies(reported.write_sweep(tmp_path / "s")))
-    assert picture is not None
+    (block,) = penalty_blocks(read_studies(reported.write_sweep(tmp_path / "s")))
+    assert [key.label for key in block.legend] == [f"temperature {t}" for t in (0.05, 0.1, 0.5)]
     for place, temperature in enumerate(reported.TEMPERATURES):
-        weights = traces(picture)[place]
-        cosines = [-0.01 + 0.02 * n for n in range(11 + place)]
-        assert list(weights.x) == pytest.approx(cosines)
-        expected = [math.exp((s - cosines[-1]) / temperature) for s in cosines]
-        assert list(weights.y) == pytest.approx(expected, abs=1e-5)
+        weights = traces(block.pictures[0])[place]
+        assert weights.x[0] == 0
+        assert weights.x[-1] == pytest.approx(0.02 * (11 + place))  # as far as negatives reach
+        expected = [math.exp(-x / temperature) for x in weights.x]
+        assert list(weights.y) == pytest.approx(expected, abs=1e-3)
 
 
 def test_similarities_that_are_no_cosines_have_no_penalties(tmp_path):
-    config = reported.experiment(normalize=False)
-    found = read_studies(reported.write_sweep(tmp_path / "s", config=config))
+    changed = reported.experiment(normalize=False)
+    found = read_studies(reported.write_sweep(tmp_path / "s", config=changed))
     (block,) = cosine_blocks(found, None)
     assert len(block.pictures) == 1
-    assert penalty_picture(found) is None
+    assert penalty_blocks(found) == []
+    (said,) = left_out(found, why_no_gradient, "The gradient")
+    assert said.startswith("The gradient is not drawn: embeddings are not normalised")
 
 
 def test_runs_move_over_their_steps_at_the_temperature_of_each(tmp_path):
@@ -173,9 +253,43 @@ def test_lines_are_told_apart(tmp_path):
     assert [key.colour for key in found[:3]] == [key.colour for key in found[3:6]]
 
 
+def test_of_several_lines_of_a_run_at_one_step_the_last_counts(tmp_path):
+    folder = reported.write_run(tmp_path / "a")
+    lines = [
+        {"step": 10, "loss": 4.0, "temperature": 0.1},
+        {"step": 10, "raised_temperature": 0.2},
+        {"step": 10, "raised_temperature": 0.4},
+        {"step": 10, "loss": 3.0},
+        {"step": 20, "loss": 2.0, "temperature": 0.4},
+    ]
+    reported.write_lines(folder / "metrics.jsonl", lines)
+    found = read_studies(folder, reported.write_run(tmp_path / "b"))
+    setting = found[0].settings[0]
+    assert setting.curve("loss") == ([10, 20], [3.0, 2.0])
+    assert setting.curve("temperature") == ([10, 20], [0.1, 0.4])
+    assert raised_in_words(found) == (
+        "The temperature was raised where a run had diverged. a: to 0.2 after step 10, then to "
+        "0.4 after step 10."
+    )
+    assert raised_in_words(read_studies(tmp_path / "b")) == ""
+    assert not any("raised" in name for name in setting.logged)
+
+
 def test_what_was_measured_once_is_a_table(tmp_path):
     table = once_table(read_studies(reported.write_run(tmp_path / "a")))
-    assert [(line.label, line.cells) for line in table.lines] == [("tied", ["0.25"])]
+    assert [(line.label, line.cells) for line in table.lines] == [("copied", ["0.25"])]
+    assert "copied: queries with a negative that is nearly their positive" in table.caption
+
+
+def test_more_runs_than_metrics_are_lines(tmp_path):
+    folders = [reported.write_run(tmp_path / f"run{n}") for n in range(3)]
+    table = once_table(read_studies(*folders))
+    assert table.head == ["run", "copied"]
+    assert [(line.label, line.cells) for line in table.lines] == [
+        (f"run{n}", ("0.25",)) for n in range(3)
+    ]
+    empty = once_table(read_studies(reported.write_sweep(tmp_path / "s")))
+    assert empty.lines == []
 
 
 def test_the_plane_has_tolerance_where_it_was_measured(tmp_path):

@@ -1,6 +1,7 @@
 """Folders of the report: unfinished, diverged, refused; and what comes from them is escaped."""
 
 import json
+import math
 import re
 
 import pytest
@@ -11,12 +12,13 @@ from contrastive.config import differences
 from contrastive.errors import ConfigError, FolderError
 from contrastive.lab.advisor import Finding
 from contrastive.lab.report import page
-from contrastive.lab.report.cosines import penalty_picture
+from contrastive.lab.report.cosines import penalty_blocks
 from contrastive.lab.report.curves import training_blocks
 from contrastive.lab.report.page import write_report
 from contrastive.lab.report.reading import read
 from contrastive.lab.report.scores import score_blocks, score_table
 from contrastive.lab.report.study import studies
+from contrastive.lab.table import interval
 
 
 @pytest.fixture
@@ -66,14 +68,48 @@ def test_differences_are_those_of_the_configs(tmp_path, no_advice):
         reported.write_run(tmp_path / "b", config=other),
         reported.write_sweep(tmp_path / "s", config=base),
     ]
-    section = page.html(read(folders)).partition("Differences of the configs")[2]
-    rows = re.findall(r'<tr><th scope="row">(.*?)</th><td>(.*?)</td></tr>', section)
-    assert [(name, cells.split("</td><td>")) for name, cells in rows] == [
-        ("loss.temperature", ["0.05", "0.3", "swept: 0.05, 0.1, 0.5"]),
-        ("optimizer.frozen", ["[]", "[&#34;embeddings&#34;]", "[]"]),
+    head, *rows = rows_of(page.html(read(folders)), "Differences of the configs")
+    assert rows == [
+        ["a", "0.05", "[]"],
+        ["b", "0.3", "[&#34;embeddings&#34;]"],
+        ["s", "swept: 0.05, 0.1, 0.5", "[]"],
     ]
     named = [difference.partition(":")[0] for difference in differences(base, other)]
-    assert [name for name, _ in rows] == named
+    assert head == ["folder", *named]
+    head, *rows = rows_of(page.html(read(folders[:2])), "Differences of the configs")
+    assert head == ["folder", "a", "b"]  # as many fields as folders
+    assert [name for name, *_ in rows] == named
+
+
+def rows_of(text, title):
+    """The cells of the table of a section, line by line."""
+    table = text.partition(f"<h2>{title}</h2>")[2].partition("</table>")[0]
+    lines = table.replace("</thead>", "</tr>").split("</tr>")
+    return [cells for line in lines if (cells := re.findall(r"<t[hd]\b[^>]*>(.*?)</t[hd]>", line))]
+
+
+def test_the_pages_data_has_no_nan(tmp_path, monkeypatch, no_advice):
+    def without_ends(values):
+        found = interval(values)
+        return found if found.runs > 1 else found._replace(low=math.nan, high=math.nan)
+
+    for module in ("table", "report.setting"):
+        monkeypatch.setattr(f"contrastive.lab.{module}.interval", without_ends)
+    folders = [
+        reported.write_sweep(tmp_path / "s"),
+        reported.write_run(tmp_path / "a"),
+        reported.write_run(tmp_path / "b", None, losses=(4.0, None)),
+    ]
+    text = page.html(read(folders))
+    pictures = re.findall(r'<script type="application/json">(.*?)</script>', text)
+    assert len(pictures) > 5
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    for picture in pictures:
+        json.loads(picture, parse_constant=refuse)
+    assert "nan" not in [cell for row in rows_of(text, "Scores") for cell in row]
 
 
 def test_advice_is_given_on_runs(tmp_path, monkeypatch):
@@ -109,10 +145,10 @@ def test_what_comes_from_files_is_escaped(tmp_path, no_advice):
     assert text.count("</script>") == text.count("<script")
     assert "&lt;i&gt;&amp;amp;" in text
     found = studies(read(folders))
-    penalties = penalty_picture(found)
-    assert penalties is not None
-    blocks = score_blocks(found) + training_blocks(found)
-    for picture in (*(x for block in blocks for x in block.pictures), penalties):
+    penalties = penalty_blocks(found)
+    assert penalties
+    blocks = score_blocks(found) + training_blocks(found) + penalties
+    for picture in (x for block in blocks for x in block.pictures):
         drawn = picture.frames[0].figure
         assert not any("<" in (trace.name or "") for trace in drawn.data)
         assert "<" not in (drawn.layout.yaxis.title.text or "")

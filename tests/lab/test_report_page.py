@@ -1,6 +1,7 @@
 """The report in a real browser: offline, moved by hand, on a phone and on paper."""
 
 import base64
+import json
 
 import browser as driven
 import pytest
@@ -40,6 +41,7 @@ def chromium(tmp_path_factory):
 
 @pytest.fixture
 def desktop(chromium, written):
+    chromium.ask("Emulation.setEmulatedMedia", media="")
     chromium.open(written)
     return chromium
 
@@ -70,7 +72,7 @@ def test_it_asks_the_network_for_nothing(desktop, written):
 
 def test_the_slider_moves_the_histograms_to_another_temperature(desktop):
     slider = "document.querySelector('input[type=range]')"
-    words = f"{HISTOGRAM}.closest('figure').querySelector('.words').textContent"
+    words = f"{HISTOGRAM}.closest('.block').querySelector('.words p').textContent"
     click(desktop, slider)  # its middle is the second of three temperatures
     for key, code, place in (("Home", 36, 0), ("ArrowRight", 39, 1), ("End", 35, 2)):
         desktop.press(key, code)
@@ -157,6 +159,49 @@ def test_on_paper_pictures_fit_and_all_is_unfolded(desktop):
     assert after == desktop.value("document.querySelector('.plot').clientWidth")
 
 
+@pytest.fixture(scope="module")
+def of_many(tmp_path_factory):
+    """Twenty runs that differ in two fields, and a dozen numbers that were measured once."""
+    folder = tmp_path_factory.mktemp("many")
+    for number in range(20):
+        changes = {"seed": number, "optimizer.learning_rate": 1e-3 * (number + 1)}
+        config = reported.experiment(**changes)
+        run = reported.write_run(folder / f"a run of some length {number}", config=config)
+        with open(run / "metrics.jsonl", "a") as file:
+            row = {f"validation/a number measured once {n}": n / 7 for n in range(12)}
+            file.write(json.dumps({"step": 20, **row}) + "\n")
+    folders = sorted(folder.iterdir())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "advise", lambda workdir: [])
+        return write_report(folders, folder / "report.html")
+
+
+@pytest.mark.parametrize("paper", [True, False], ids=["paper", "phone"])
+def test_tables_of_many_runs_are_not_cut_off(chromium, of_many, paper):
+    chromium.ask("Emulation.setEmulatedMedia", media="print" if paper else "")
+    size = {"width": 680} if paper else {"width": 390, "height": 844, "mobile": True}
+    chromium.open(of_many, **size)  # 680 is A4 without its margins
+    cut = "[...document.querySelectorAll('.table')].filter((x) => x.scrollWidth > x.clientWidth)"
+    assert chromium.value(f"{cut}.length") == 0
+    outside = (
+        "[...document.querySelectorAll('td')]"
+        ".filter((x) => x.getBoundingClientRect().right > innerWidth).length"
+    )
+    assert chromium.value(outside) == 0
+    cells = "[...document.querySelectorAll('td[data-name$=\"measured once 11\"]')]"
+    assert chromium.value(f"{cells}.map(x => x.textContent)") == ["1.57"] * 20  # 11 / 7
+    named = f"getComputedStyle({cells}[19], '::before').content"
+    assert "a number measured once 11" in chromium.value(named)
+
+
+def test_a_move_of_a_slider_is_told_once(desktop):
+    regions = "[...document.querySelectorAll('.block')].map(x => x.querySelectorAll('[aria-live]'))"
+    assert set(desktop.value(f"{regions}.map(x => x.length)")) == {1}
+    said = desktop.value(f"[...{regions}[1][0].children].map(x => x.textContent)")
+    assert said[0].startswith("Temperature 0.1, step 20: the mean cosine")
+    assert "% of the gradient comes from pairs" in said[1]
+
+
 def test_what_cannot_see_is_told(desktop):
     assert desktop.value("document.documentElement.lang") == "en"
     headings = desktop.value("[...document.querySelectorAll('h1, h2, h3')].map(x => x.tagName)")
@@ -167,5 +212,7 @@ def test_what_cannot_see_is_told(desktop):
     assert [name for role, name in names if role == "slider"] == ["temperature", "step"]
     assert [name for role, name in names if role == "combobox"] == ["score", "run"]
     assert next(name for role, name in names if role == "table") == "Scores"
+    roles = {role for role, _ in names}
+    assert {"row", "rowheader", "columnheader", "cell"} <= roles
     pictures = [name for role, name in names if role == "image" and name]
     assert len(pictures) == desktop.value("document.querySelectorAll('.plot').length")

@@ -45,6 +45,7 @@ def truth(queries, documents, ids, query_pools, document_pools, above=np.inf):
         distance = [np.sum((queries[i] - queries[k]) ** 2.0) for k in range(B) if k != i]
         rows.append(
             {
+                "temperature": T,
                 "positive_cosine": s[i, i * G],
                 "negative_cosine": negative.mean(),
                 "entropy": -(p * np.log(p)).sum(),
@@ -89,6 +90,17 @@ def test_every_diagnostic_matches_its_definition(batch, tile, pools, devices, ri
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert float(found[name]) == pytest.approx(value, rel=1e-5), name
+
+
+def test_queries_with_temperatures_of_their_own_have_their_mean(batch):
+    queries, documents, _ = batch
+    t = np.geomspace(0.02, 0.5, B).astype(np.float32)
+    described = functools.partial(diagnose, queries, documents, group_size=G)
+    found = described(temperature=t)
+    np.testing.assert_array_equal(found.temperature, t)
+    assert float(summarize(found)["temperature"]) == pytest.approx(np.mean(np.float64(t)))
+    last = described(temperature=0.5)
+    np.testing.assert_allclose(found.entropy[-1], last.entropy[-1], rtol=1e-6)
 
 
 def test_entropy_and_effective_negatives_at_both_ends():

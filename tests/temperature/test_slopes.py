@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from contrastive.losses import decoupled, info_nce
+from contrastive.losses.similarity import normalize
 from contrastive.temperature import slopes
 
 SIMILARITIES = np.array([0.6, 0.9, 0.2, -0.3, 0.55, 1.0, -1.0])
@@ -21,3 +22,16 @@ def test_slopes_are_those_of_the_softmax(t):
         found = slopes(called, jnp.asarray(SIMILARITIES, jnp.float32))
         expected = (share / share.sum() - own) / t
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6 / t)
+
+
+def test_a_loss_that_normalises_has_flatter_slopes():
+    def normalising(queries, documents):
+        count = len(documents)
+        return info_nce(queries, normalize(documents), temperature=0.5, group_size=count)
+
+    weights = np.exp(SIMILARITIES / 0.5)
+    own = np.eye(len(SIMILARITIES))[0]
+    # The derivative of x / sqrt(x^2 + 1 - s^2), the cosine, in x at s.
+    expected = (1 - SIMILARITIES**2) * (weights / weights.sum() - own) / 0.5
+    found = slopes(normalising, jnp.asarray(SIMILARITIES, jnp.float32))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

@@ -163,3 +163,34 @@ def test_partition_bias_is_what_sampling_shows(t):
     found = float(partition_bias(s, t, count))
     assert sampled.mean() == pytest.approx(found, abs=4 * noise + abs(found) * 2 / count)
     assert noise < 0.01 * abs(found)
+
+
+@pytest.mark.parametrize("t", [0.2, 0.5])
+def test_a_similarity_of_minus_infinity_is_left_out(t):
+    s = cosines(3, 6)
+    masked = np.insert(s, 2, -np.inf)
+    found = jax.value_and_grad(entropy, 1)(jnp.float32(masked), jnp.float32(t))
+    r = softmax(s / t)
+    slope = r @ (s - r @ s) ** 2 / t**3
+    np.testing.assert_allclose(found, (true_entropy(s, t), slope), rtol=1e-3)
+    assert entropy_slope(masked, t) == pytest.approx(slope, rel=1e-3)
+    np.testing.assert_allclose(np.delete(penalty(masked, t), 2), r, rtol=1e-4)
+    weights = np.exp(s / t)
+    bias = -weights.var() / (2 * 50 * weights.mean() ** 2)
+    assert partition_bias(masked, t, 50) == pytest.approx(bias, rel=1e-3)
+    assert gradient(0.5, masked, t)[1][2] == 0
+
+
+@pytest.mark.parametrize(
+    ("t", "least", "most"), [(0.2, 0.95, 1.05), (0.06, 0.6, 0.95), (0.02, 0.0, 0.3)]
+)
+def test_partition_bias_is_less_than_the_truth_where_a_few_negatives_are_all(t, least, most):
+    """The limits that it says it has, against batches of 256 that are drawn."""
+    rng = np.random.default_rng(0)
+    s = rng.normal(0, 0.1, 200_000)
+    weights = np.exp(s / t)
+    drawn = rng.choice(weights / weights.mean(), (4000, 256))
+    ratio = drawn.mean(axis=1)
+    truth = np.mean(np.log(ratio) - (ratio - 1))
+    of_a_batch = np.mean(0.5 * (1 / 256 - np.sum(drawn**2, axis=1) / np.sum(drawn, axis=1) ** 2))
+    assert least < of_a_batch / truth < most

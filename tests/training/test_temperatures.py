@@ -52,7 +52,7 @@ def test_a_run_looks_closer_when_due_and_at_its_end(tmp_path):
 
 
 def test_sources_with_temperatures_of_their_own(tmp_path):
-    """A run whose every source has 0.3 is the run at 0.3, whatever the loss says."""
+    """A run whose every source has 0.3 is the run at 0.3, and logs it, whatever the loss says."""
     base = tiny.experiment(tmp_path, steps=3, eval_steps=None, loss=losses(config.Fixed()))
     part = config.Part(source=base.data.train)
     runs = {}
@@ -61,4 +61,6 @@ def test_sources_with_temperatures_of_their_own(tmp_path):
         changes = {"data.train": config.Mixture(parts=parts), "loss.temperature": temperature}
         run(base.replace(**changes), tmp_path / name)
         runs[name] = tiny.losses(tmp_path / name)
+        rows = [row for row in read_metrics(tmp_path / name / "metrics.jsonl") if "loss" in row]
+        assert [row["temperature"] for row in rows] == [pytest.approx(0.3)] * 3
     np.testing.assert_allclose(runs["own"], runs["all"], rtol=1e-6)

@@ -114,6 +114,31 @@ class Block(NamedTuple):
     title: str = ""
 
 
+def longer_down(
+    caption: str,
+    corner: str,
+    names: Sequence[str],
+    heads: Sequence[str],
+    cells: Sequence[Sequence[str]],
+) -> Table:
+    """A table that is longer than it is wide: paper and telephones have little width.
+
+    Args:
+      caption: What it shows.
+      corner: What the heads are.
+      names: Of the lines.
+      heads: Of the columns.
+      cells: A sequence for each line.
+
+    Returns:
+      The table; with a line for each column where those are more.
+    """
+    if names and len(heads) > len(names):
+        names, heads, cells = heads, names, list(zip(*cells, strict=True))
+    lines = [Line(name, of_line) for name, of_line in zip(names, cells, strict=True)]
+    return Table(caption, [corner, *heads], lines)
+
+
 def drawn(traces: Sequence[Any], x: Mapping[str, Any], y: Mapping[str, Any], **layout: Any):
     """A figure in the page's plain style.
 

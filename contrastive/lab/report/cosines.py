@@ -13,6 +13,7 @@ from contrastive.lab.report.block import BLUE, GREY, ORANGE, Block, Control, Fra
 from contrastive.lab.report.curves import keys
 from contrastive.lab.report.scores import highest_place
 from contrastive.lab.report.setting import Histograms, Setting
+from contrastive.lab.report.softmax import why_no_gradient, why_no_weights
 from contrastive.lab.report.study import Study, labelled
 from contrastive.temperature.details import BINS, EDGES
 
@@ -21,6 +22,7 @@ CENTRES = [round(float(low + high) / 2, 4) for low, high in pairwise(EDGES)]
 
 _WIDTH = round(2 / BINS, 4)
 _STEPS = 24  # a slider has no more of them; a page of all would be large
+_POINTS = 100  # of a line of weights
 _AXIS = {"title": {"text": "cosine"}}
 
 
@@ -44,22 +46,24 @@ def cosine_blocks(studies: Sequence[Study], column: str | None) -> list[Block]:
 def _block(study: Study, settings: Sequence[Setting], column: str | None, title: str) -> Block:
     steps = _some(sorted({step for setting in settings for step in setting.steps()}))
     looks = list(_looks(settings, steps))
-    bounds = _range(looks)
-    top = max(max(*look.positive, *look.negative) for look in looks)
+    bounds = _range([look for _, look in looks])
+    top = max(max(*look.positive, *look.negative) for _, look in looks)
     pictures = [
         Picture(
             "Cosines of positives and negatives",
-            "Share of each in bins of 0.02, over the first 1,024 queries of a batch, the mean over "
-            "seeds.",
-            [_histogram(look, bounds, top) for look in looks],
+            "Share of each in bins of 0.02, over 1,024 queries that are evenly spread over a "
+            "batch, all of a smaller one; the mean over seeds.",
+            [_histogram(*each, bounds, top) for each in looks],
         )
     ]
-    if all(setting.config.normalize for setting in settings):
+    if not all(why_no_gradient(setting.config) for setting in settings):
         caption = (
-            "InfoNCE's penalty distribution, r(s) ∝ exp(s / temperature), over all negatives of "
-            "the batch. Grey: the negatives; orange: their part of the gradient."
+            "Grey: all pairs of a query and a negative; orange: their parts of InfoNCE's gradient, "
+            "of queries against documents. "
+            "A pair has (1 - P) r / temperature of it: r is the negative's share of its query's "
+            "softmax over negatives, P the positive's of the whole softmax."
         )
-        frames = [_gradient(look, bounds) for look in looks]
+        frames = [_gradient(*each, bounds) for each in looks]
         pictures.append(Picture("Where the gradient comes from", caption, frames))
     places = [study.place(setting) for setting in settings]
     best = highest_place(settings, column) if column else None
@@ -73,12 +77,14 @@ def _block(study: Study, settings: Sequence[Setting], column: str | None, title:
     )
 
 
-def _looks(settings: Sequence[Setting], steps: Sequence[int]) -> Iterator[Histograms]:
+def _looks(
+    settings: Sequence[Setting], steps: Sequence[int]
+) -> Iterator[tuple[Setting, Histograms]]:
     for setting in settings:
         for step in steps:
             look = setting.histograms(step)
             assert look is not None
-            yield look
+            yield setting, look
 
 
 def _some(steps: Sequence[int]) -> list[int]:
@@ -99,46 +105,7 @@ def _range(looks: Sequence[Histograms]) -> list[float]:
     return [float(EDGES[min(used)]) - 0.01, float(EDGES[max(used) + 1]) + 0.01]
 
 
-def gradient_shares(negative: Sequence[float], temperature: float) -> list[float]:
-    """The penalty distribution over a histogram: each bin's part of the gradient.
-
-    r_b = h_b exp(s_b / t) / sum_c h_c exp(s_c / t)
-
-    Args:
-      negative: Share of the negatives in each bin, h.
-      temperature: t.
-
-    Returns:
-      A share a bin, zeros where there are no negatives.
-
-    Source:
-      Wang & Liu, 2021, arXiv:2012.09740.
-    """
-    relative = penalties(negative, temperature)
-    parts = [h * relative.get(place, 0.0) for place, h in enumerate(negative)]
-    total = sum(parts)
-    return [part / total if total else 0.0 for part in parts]
-
-
-def penalties(negative: Sequence[float], temperature: float) -> dict[int, float]:
-    """What one negative weighs in the gradient against the hardest, exp((s - s_max) / t).
-
-    Args:
-      negative: Share of the negatives in each bin.
-      temperature: t.
-
-    Returns:
-      Weights by bin, of those between the first and the last that has negatives.
-    """
-    some = [place for place, share in enumerate(negative) if share > 0]
-    if not some:
-        return {}
-    top = CENTRES[some[-1]]
-    between = range(some[0], some[-1] + 1)
-    return {place: math.exp((CENTRES[place] - top) / temperature) for place in between}
-
-
-def _histogram(look: Histograms, bounds: list[float], top: float) -> Frame:
+def _histogram(setting: Setting, look: Histograms, bounds: list[float], top: float) -> Frame:
     traces = [
         _stairs(look.negative, "negatives", ORANGE),
         _stairs(look.positive, "positives", BLUE),
@@ -149,35 +116,44 @@ def _histogram(look: Histograms, bounds: list[float], top: float) -> Frame:
         for bins in (look.positive, look.negative)  # + 0.0: there is no -0.00
     ]
     said = (
-        f"Temperature {look.temperature:.3g}, step {look.step}: the mean cosine of positives is "
-        f"{means[0]:.2f}, that of negatives {means[1]:.2f}."
+        f"{_when(setting, look)}: the mean cosine of positives is {means[0]:.2f}, that of "
+        f"negatives {means[1]:.2f}."
     )
     return Frame(drawn(traces, {**_AXIS, "range": bounds}, y), said)
 
 
-def _gradient(look: Histograms, bounds: list[float]) -> Frame:
-    shares = gradient_shares(look.negative, look.temperature)
-    traces = [
-        _stairs(look.negative, "share of the negatives", GREY),
-        _stairs(shares, "share of the gradient", ORANGE, filled=False),
-    ]
+def _when(setting: Setting, look: Histograms) -> str:
+    if not setting.has_temperature:
+        return f"Step {look.step}"
+    return f"Temperature {look.temperature:.3g}, step {look.step}"
+
+
+def _gradient(setting: Setting, look: Histograms, bounds: list[float]) -> Frame:
+    traces = [_stairs(look.negative, "share of the negatives", GREY)]
+    reason = why_no_gradient(setting.config)
+    if not reason and look.gradient is None:
+        reason = "its histograms are of a version that did not measure it"
+    if reason or look.gradient is None:
+        said = f"No gradient is drawn here: {reason}."
+    else:
+        traces.append(_stairs(look.gradient, "share of the gradient", ORANGE, filled=False))
+        said = _hardest_half(look.negative, look.gradient)
     y = {"title": {"text": "share"}, "rangemode": "tozero"}
-    figure = drawn(traces, {**_AXIS, "range": bounds}, y)
-    return Frame(figure, _hardest_half(look, shares))
+    return Frame(drawn(traces, {**_AXIS, "range": bounds}, y), said)
 
 
-def _hardest_half(look: Histograms, shares: Sequence[float]) -> str:
-    """The hardest bins that together have half of the gradient."""
-    gradient = negatives = 0.0
+def _hardest_half(negative: Sequence[float], gradient: Sequence[float]) -> str:
+    """The bins of the highest cosines that together have half of the gradient."""
+    part = pairs = 0.0
     for place in reversed(range(BINS)):
-        gradient, negatives = gradient + shares[place], negatives + look.negative[place]
-        if gradient >= 0.5:
+        part, pairs = part + gradient[place], pairs + negative[place]
+        if part >= 0.5:
             return (
-                f"Temperature {look.temperature:.3g}: {100 * gradient:.0f} % of the gradient comes "
-                f"from the hardest {100 * negatives:.2g} % of the negatives, those with cosines "
-                f"from {EDGES[place]:.2f}."
+                f"{100 * part:.0f} % of the gradient comes from pairs with cosines of "
+                f"{EDGES[place]:.2f} or more, {100 * pairs:.2g} % of all pairs of a query and a "
+                "negative."
             )
-    return "No negatives."
+    return "No negative has a part in the gradient."
 
 
 def _stairs(bins: Sequence[float], name: str, colour: str, *, filled: bool = True) -> go.Scatter:
@@ -194,40 +170,51 @@ def _stairs(bins: Sequence[float], name: str, colour: str, *, filled: bool = Tru
     )
 
 
-def penalty_picture(studies: Sequence[Study]) -> Picture | None:
-    """What a negative weighs against the hardest one, by its cosine, at each setting's end.
+def penalty_blocks(studies: Sequence[Study]) -> list[Block]:
+    """What a negative weighs against its query's hardest, by how far it is below, at the end.
+
+    exp((s - s_hardest) / t)
 
     Args:
       studies: All settings are in one picture.
 
     Returns:
-      The picture, None where there are no histograms.
+      The block; none where there are no histograms, or none whose loss weighs so.
     """
-    traces = []
+    traces, legend = [], []
     for (label, _, setting), key in zip(labelled(studies), keys(studies), strict=True):
-        # Not normalised, similarities are no cosines, and the histograms do not tell them.
-        look = setting.histograms(setting.config.steps) if setting.config.normalize else None
-        weights = penalties(look.negative, look.temperature) if look else {}
-        if look is None or not weights:
+        look = None if why_no_weights(setting.config) else setting.histograms(setting.config.steps)
+        if look is None or not any(look.negative):
             continue
+        legend.append(key)
+        distances = _distances(look.negative)
         traces.append(
             go.Scatter(
-                x=[CENTRES[place] for place in weights],
-                y=[round(weight, 5) for weight in weights.values()],
+                x=[round(distance, 5) for distance in distances],
+                y=[round(math.exp(-distance / look.temperature), 5) for distance in distances],
                 name=escape(label),
                 mode="lines",
                 line={"color": key.colour, "dash": key.dash or "solid"},
-                hovertemplate=f"temperature {look.temperature:.3g}<br>cosine %{{x:.2f}}: "
+                hovertemplate=f"temperature {look.temperature:.3g}<br>%{{x:.3f}} below: "
                 "%{y:.3g}<extra>%{fullData.name}</extra>",
             )
         )
     if not traces:
-        return None
+        return []
+    x = {"title": {"text": "cosine below the hardest negative's"}, "rangemode": "tozero"}
     y = {"title": {"text": "weight against the hardest"}, "range": [0, 1.05]}
     caption = (
-        "What one negative weighs in InfoNCE's gradient against the hardest of the batch, "
-        "exp((s - s_max) / temperature), between the lowest and the highest cosine there is. Low "
-        "temperatures learn from the few at the right alone, high ones from all alike."
+        "What a negative weighs in the gradient of its query against the query's hardest, "
+        "exp((s - s_hardest) / temperature), as far as cosines of negatives reach. Low "
+        "temperatures learn from those next to the hardest alone, high ones from all alike. Where "
+        "queries have temperatures of their own, the line is of the mean."
     )
-    x = {**_AXIS, "range": [min(min(trace.x) for trace in traces) - 0.01, 1.01]}
-    return Picture("Weight of a negative", caption, [Frame(drawn(traces, x, y, showlegend=True))])
+    frame = Frame(drawn(traces, x, y, showlegend=False))
+    return [Block([Picture("Weight of a negative", caption, [frame])], legend=legend)]
+
+
+def _distances(negative: Sequence[float]) -> list[float]:
+    """From 0 to the range of the negatives' cosines, closest where weights fall the fastest."""
+    some = [place for place, share in enumerate(negative) if share > 0]
+    reach = float(EDGES[some[-1] + 1] - EDGES[some[0]])
+    return [reach * (place / _POINTS) ** 2 for place in range(_POINTS + 1)]

@@ -16,10 +16,10 @@ from contrastive.lab.report.block import (
     Control,
     Frame,
     Key,
-    Line,
     Picture,
     Table,
     drawn,
+    longer_down,
 )
 from contrastive.lab.report.setting import Run, Setting
 from contrastive.lab.report.study import TEMPERATURE, Study, labelled
@@ -44,11 +44,12 @@ _MEANINGS = {
 }
 """Metrics that are shown side by side; others are in a menu."""
 
-_MEASURED_ONCE = {
+_OF_CLOSER_LOOKS = {
     "hardest_negative": "mean cosine of a query's hardest negative",
     "modality_gap": "distance of the mean query from the mean positive",
-    "partition_bias": "by how much a batch puts the partition's logarithm too low, nats",
-    "tied": "queries with a negative as similar as the positive",
+    "partition_bias": "bias of log Z, second order: by how many nats a batch puts the partition's "
+    "logarithm too low; right while well under 0.1 in size, at least that much beyond",
+    "copied": "queries with a negative that is nearly their positive",
     "top_10_share": "share of the ten hardest negatives in the gradient",
     "top_100_share": "share of the hundred hardest",
 }
@@ -74,7 +75,9 @@ def training_blocks(studies: Sequence[Study]) -> list[Block]:
         pictures = [Picture(n, _MEANINGS[n], [_curves(lines, n)], small=True) for n in main]
         blocks.append(Block(pictures, legend=legend))
     if others := sorted(several - set(_MEANINGS)):
-        picture = Picture("Other metrics", "", [_curves(lines, name) for name in others])
+        said = [f"{n}: {x}." if (x := _OF_CLOSER_LOOKS.get(n)) else "" for n in others]
+        frames = [_curves(lines, n)._replace(words=x) for n, x in zip(others, said, strict=True)]
+        picture = Picture("Other metrics", "", frames)
         blocks.append(Block([picture], [Control("metric", others, kind="menu")], legend))
     return blocks
 
@@ -86,19 +89,40 @@ def once_table(studies: Sequence[Study]) -> Table:
       studies: All.
 
     Returns:
-      A line a metric, a column a setting.
+      Metrics and settings, the more numerous as lines.
     """
     settings = labelled(studies)
     several = _at_several_steps([setting for _, _, setting in settings])
-    names = {name for _, _, setting in settings for name in setting.logged} - several
-    lines = []
-    for name in sorted(names):
-        last = [(setting.curve(name)[1] or [None])[-1] for _, _, setting in settings]
-        lines.append(Line(name, ["-" if x is None else f"{x:.3g}" for x in last]))
+    names = sorted({name for _, _, setting in settings for name in setting.logged} - several)
+    last = {
+        name: [(setting.curve(name)[1] or [None])[-1] for _, _, setting in settings]
+        for name in names
+    }
+    cells = [["-" if x is None else f"{x:.3g}" for x in last[name]] for name in names]
     head = [study.place(x) if len(studies) == 1 else label for label, study, x in settings]
-    known = [f"{name}: {meaning}" for name, meaning in _MEASURED_ONCE.items() if name in names]
+    known = [f"{name}: {meaning}" for name, meaning in _OF_CLOSER_LOOKS.items() if name in names]
     caption = f"Measured at one step alone, means over seeds. {'; '.join(known)}"
-    return Table(caption, [studies[0].axis if len(studies) == 1 else "metric", *head], lines)
+    corner = studies[0].axis if len(studies) == 1 else "setting"
+    return longer_down(caption, corner, names, head, cells)
+
+
+def raised_in_words(studies: Sequence[Study]) -> str:
+    """Which runs went on at a higher temperature after they had diverged.
+
+    Args:
+      studies: All.
+
+    Returns:
+      A sentence; nothing where none did.
+    """
+    said = []
+    for label, _, setting in labelled(studies):
+        steps = [f"to {t:.3g} after step {step}" for step, t in setting.raised]
+        if steps:
+            said.append(f"{label}: {', then '.join(steps)}")
+    if not said:
+        return ""
+    return f"The temperature was raised where a run had diverged. {'; '.join(said)}."
 
 
 def _at_several_steps(settings: Sequence[Setting]) -> set[str]:
@@ -136,6 +160,8 @@ def keys(studies: Sequence[Study]) -> list[Key]:
 def _curves(lines: Sequence[tuple[Setting, Key]], name: str) -> Frame:
     traces = []
     for setting, key in lines:
+        if name not in setting.logged:
+            continue
         steps, values = setting.curve(name)
         traces.append(
             go.Scatter(

@@ -8,19 +8,22 @@ const config = {
   modeBarButtons: [["toImage", "resetScale2d"]],
 };
 
-function draw(figure, { data, layout, words }) {
+function draw(figure, paragraph, { data, layout, words }) {
   const plot = figure.querySelector(".plot");
   const displayModeBar = touch || figure.classList.contains("small") ? false : "hover";
   const style = touch ? { ...layout, dragmode: false } : layout;
   Plotly.react(plot, data, style, { ...config, displayModeBar });
-  figure.querySelector(".words").textContent = words;
+  paragraph.textContent = words;
   plot.setAttribute("aria-label", `${figure.querySelector("figcaption").textContent} ${words}`);
 }
 
 for (const block of document.querySelectorAll(".block")) {
   const inputs = [...block.querySelectorAll("input, select")];
-  const pictures = [...block.querySelectorAll("figure")].map((figure) => [
+  // Of all pictures in one place: a move of a slider is told once.
+  const paragraphs = block.querySelector(".words").children;
+  const pictures = [...block.querySelectorAll("figure")].map((figure, number) => [
     figure,
+    paragraphs[number],
     JSON.parse(figure.querySelector("script").textContent),
   ]);
   const show = () => {
@@ -33,7 +36,7 @@ for (const block of document.querySelectorAll(".block")) {
         input.previousElementSibling.textContent = places[input.value];
       }
     }
-    for (const [figure, frames] of pictures) draw(figure, frames[place]);
+    for (const [figure, paragraph, frames] of pictures) draw(figure, paragraph, frames[place]);
   };
   block.addEventListener("input", show);
   show();

@@ -13,14 +13,22 @@ from plotly.offline import get_plotlyjs
 
 from contrastive.errors import ConfigError, FolderError
 from contrastive.lab.advisor import Finding, advise, in_short
-from contrastive.lab.report.block import Block, Line, Picture, Table
-from contrastive.lab.report.cosines import cosine_blocks, penalty_picture
-from contrastive.lab.report.curves import once_table, planes, training_blocks
+from contrastive.lab.report.block import Block, Picture, Table, longer_down
+from contrastive.lab.report.cosines import cosine_blocks, penalty_blocks
+from contrastive.lab.report.curves import once_table, planes, raised_in_words, training_blocks
 from contrastive.lab.report.reading import Folder, read, shown
 from contrastive.lab.report.scores import score_blocks, score_table
+from contrastive.lab.report.softmax import left_out, why_no_gradient, why_no_weights
 from contrastive.lab.report.study import Study, differences_of, score_columns, studies
 
 _PAGE = "report.html"
+_ALIKE = "No picture: settings differ in no number. Sweep one, or give runs that differ in one."
+_NO_SCORES = "Nothing has a score yet: scores come at the end, from data.test or data.validation."
+_NO_HISTOGRAMS = (
+    "There are no histograms: they are taken at the end of a run, and every examine_steps steps."
+)
+_NO_LOOKS = "Nothing was measured at one step alone."
+_NO_PLANES = "Neither uniformity and tolerance nor uniformity and alignment have been logged."
 
 
 class Section(NamedTuple):
@@ -31,14 +39,14 @@ class Section(NamedTuple):
       blocks: Pictures.
       missing: What is said where there are none.
       table: Before them; where it has no lines, it is left out.
-      words: Below the heading.
+      words: Paragraphs below the heading.
     """
 
     title: str
     blocks: Sequence[Block]
     missing: str
     table: Table | None = None
-    words: str = ""
+    words: Sequence[str] = ()
 
 
 def write_report(paths: Sequence[Path], output: Path | None = None) -> Path:
@@ -92,61 +100,55 @@ def _frames(picture: Picture) -> str:
     frames = [
         {"words": words, **json.loads(str(figure.to_json()))} for figure, words in picture.frames
     ]
-    return json.dumps(frames, separators=(",", ":")).replace("<", "\\u003c")
+    # Plotly writes null for what is not a number; JSON knows no NaN.
+    text = json.dumps(frames, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")
 
 
 def _sections(found: Sequence[Study]) -> list[Section]:
-    columns = score_columns(found)
-    penalties, once = penalty_picture(found), once_table(found)
-    alike = (
-        "No picture: the settings do not differ in a number. Sweep one, or give runs that differ "
-        "in one."
-    )
-    no_scores = (
-        "Nothing has a score yet: scores come at the end, from data.test or data.validation."
-    )
-    no_histograms = (
-        "There are no histograms: they are taken at the end of a run, and every examine_steps "
-        "steps."
-    )
-    no_looks = "Nothing was measured at one step alone."
+    columns, once = score_columns(found), once_table(found)
     return [
-        Section("Scores", score_blocks(found), alike if columns else no_scores, score_table(found)),
-        Section("Similarities", cosine_blocks(found, next(iter(columns), None)), no_histograms),
         Section(
-            "Penalties",
-            [Block([penalties])] if penalties else [],
-            "They need histograms of normalised embeddings.",
+            "Scores", score_blocks(found), _ALIKE if columns else _NO_SCORES, score_table(found)
         ),
-        Section(
-            "Training",
-            training_blocks(found),
-            "Nothing has been logged at several steps.",
-            words="Means over seeds; one that has diverged is left out from then on.",
-        ),
-        Section("Closer looks", [], "" if once.lines else no_looks, once),
-        Section(
-            "Uniformity",
-            [Block([picture]) for picture in planes(found)],
-            "Neither uniformity and tolerance nor uniformity and alignment have been logged.",
-        ),
+        *_of_cosines(found, columns),
+        _training(found),
+        Section("Closer looks", [], "" if once.lines else _NO_LOOKS, once),
+        Section("Uniformity", [Block([picture]) for picture in planes(found)], _NO_PLANES),
     ]
+
+
+def _of_cosines(found: Sequence[Study], columns: Sequence[str]) -> list[Section]:
+    blocks = cosine_blocks(found, next(iter(columns), None))
+    weightless = left_out(found, why_no_weights, "The weight of a negative")
+    missing = "" if weightless else _NO_HISTOGRAMS
+    without = left_out(found, why_no_gradient, "The gradient") if blocks else []
+    return [
+        Section("Similarities", blocks, _NO_HISTOGRAMS, words=without),
+        Section("Penalties", penalty_blocks(found), missing, words=weightless),
+    ]
+
+
+def _training(found: Sequence[Study]) -> Section:
+    blocks = training_blocks(found)
+    means = "Means over seeds; one that has diverged is left out from then on."
+    words = [words for words in (means if blocks else "", raised_in_words(found)) if words]
+    return Section("Training", blocks, "Nothing has been logged at several steps.", words=words)
 
 
 def _differences(folders: Sequence[Folder]) -> Section:
-    lines = [
-        Line(name, [_value(value) for value in values])
-        for name, values in differences_of(folders).items()
-    ]
-    head = ["field", *(folder.label for folder in folders)]
+    found = differences_of(folders)
+    cells = [[_value(value) for value in values] for values in found.values()]
+    labels = [folder.label for folder in folders]
+    caption = "Fields in which the folders' configs differ."
     missing = "The configs are the same."
     if len(folders) == 1:
         missing = "One folder was given: there is nothing to compare it with."
     return Section(
         "Differences of the configs",
         [],
-        "" if lines else missing,
-        Table("Fields in which the folders' configs differ.", head, lines),
+        "" if found else missing,
+        longer_down(caption, "folder", list(found), labels, cells),
     )
 
 

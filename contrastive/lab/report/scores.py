@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from itertools import groupby
 from typing import Any
 
 import plotly.graph_objects as go
@@ -171,7 +172,8 @@ def _lines(
     for study in studies:
         others = [name for name in study.axes if name != field]
         for (x, *rest), found in over_seeds(study.rows, [field, *others], column).items():
-            names = [f"{short(name)} {shown(y)}" for name, y in zip(others, rest, strict=True)]
+            known = [(name, y) for name, y in zip(others, rest, strict=True) if y is not None]
+            names = [f"{short(name)} {shown(y)}" for name, y in known]
             label = ", ".join([study.label] * (len(studies) > 1) + names)
             if found.runs:
                 lines.setdefault(label, []).append((x, found))
@@ -179,11 +181,11 @@ def _lines(
 
 
 def _line(label: str, points: list[tuple[float, Interval]], colour: str, field: str) -> list[Any]:
-    xs, found = [x for x, _ in points], [y for _, y in points]
     whose = {"legendgroup": label, "name": escape(label)}
+    xs, ys = _outline(points)
     band = go.Scatter(
-        x=[*xs, *reversed(xs)],
-        y=[*(y.high for y in found), *(y.low for y in reversed(found))],
+        x=xs,
+        y=ys,
         fill="toself",
         fillcolor=f"rgba({', '.join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))}, 0.2)",
         mode="lines",
@@ -193,15 +195,31 @@ def _line(label: str, points: list[tuple[float, Interval]], colour: str, field: 
         **whose,
     )
     means = go.Scatter(
-        x=xs,
-        y=[y.mean for y in found],
+        x=[x for x, _ in points],
+        y=[y.mean for _, y in points],
         mode="lines+markers",
         line={"color": colour},
         text=[f"{escape(field)} {x:g}: {in_words(y)}, seeds: {y.runs}" for x, y in points],
         hovertemplate="%{text}<extra>%{fullData.name}</extra>",
         **whose,
     )
-    return [band, means] if max(y.runs for y in found) > 1 else [means]
+    return [band, means] if xs else [means]
+
+
+def _outline(
+    points: list[tuple[float, Interval]],
+) -> tuple[list[float | None], list[float | None]]:
+    """Of the band, in pieces: a single run has no interval."""
+    xs: list[float | None] = []
+    ys: list[float | None] = []
+    for several, group in groupby(points, key=lambda point: point[1].runs > 1):
+        piece = list(group)
+        if several:
+            there, back = [x for x, _ in piece], [x for x, _ in reversed(piece)]
+            xs += [*([None] if xs else []), *there, *back]
+            highs, lows = [y.high for _, y in piece], [y.low for _, y in reversed(piece)]
+            ys += [*([None] if ys else []), *highs, *lows]
+    return xs, ys
 
 
 def _axis(field: str, values: Sequence[float]) -> dict[str, Any]:

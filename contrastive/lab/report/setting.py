@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from contrastive.config import Experiment
+from contrastive.config.function import WITHOUT_TEMPERATURE
 from contrastive.lab.table import Interval, interval
+
+_RAISED = "raised_temperature"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +21,8 @@ class Run:
     Attributes:
       scores: At its end, by name; none of one that has diverged or is not finished.
       metrics: Lines of the log, in order.
-      histograms: Lines with the shares of positives and negatives in each bin of cosines.
+      histograms: Lines with the shares of positives, negatives and the gradient in each bin of
+        cosines; the gradient is not in old files.
       diverged_at: The step whose loss was not finite.
       finished: Whether it has come to its end, or has diverged in a sweep that has.
     """
@@ -44,12 +48,14 @@ class Histograms:
       temperature: At that step.
       positive: Share of the positives in each bin.
       negative: Share of the negatives in each bin.
+      gradient: Share of InfoNCE's gradient in the negatives of each bin; None of old files.
     """
 
     step: int
     temperature: float
     positive: Sequence[float]
     negative: Sequence[float]
+    gradient: Sequence[float] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,21 +84,35 @@ class Setting:
         return interval([run.scores[name] for run in self.runs if name in run.scores])
 
     @property
+    def has_temperature(self) -> bool:
+        """Whether a temperature has a part in the loss."""
+        return not isinstance(self.config.loss.function, WITHOUT_TEMPERATURE)
+
+    @property
     def logged(self) -> set[str]:
-        """Names of the metrics that have a value at some step."""
+        """Names of the metrics that have a value, and a meaning, at some step."""
         rows = [row for run in self.runs for row in run.metrics]
         names = {name for row in rows for name, x in row.items() if x is not None}
-        return names - {"step", "member", "finite"}
+        without = set() if self.has_temperature else {"temperature"}
+        return names - {"step", "member", "finite", _RAISED} - without
 
     def curve(self, name: str) -> tuple[list[int], list[float | None]]:
-        """A metric against steps, the mean over the seeds that have it; None where it was null."""
+        """A metric against steps, the mean over the seeds that have it; None where it was null.
+
+        Of several lines of a run at one step the last counts.
+        """
         by_step: dict[int, list[float | None]] = {}
         for run in self.runs:
-            for row in run.metrics:
-                if name in row:
-                    by_step.setdefault(row["step"], []).append(row[name])
+            for step, value in {r["step"]: r[name] for r in run.metrics if name in r}.items():
+                by_step.setdefault(step, []).append(value)
         steps = sorted(by_step)
         return steps, [_mean(by_step[step]) for step in steps]
+
+    @property
+    def raised(self) -> list[tuple[int, float]]:
+        """Steps from which runs went on after they had diverged, and at which temperatures."""
+        rows = [row for run in self.runs for row in run.metrics]
+        return [(row["step"], row[_RAISED]) for row in rows if row.get(_RAISED) is not None]
 
     def steps(self) -> list[int]:
         """After which there are histograms."""
@@ -111,12 +131,19 @@ class Setting:
         if not steps:
             return None
         step = max((s for s in steps if s <= until), default=steps[0])
-        rows = [row for run in self._looked_at for row in run.histograms if row["step"] == step]
+        looks = [{row["step"]: row for row in run.histograms} for run in self._looked_at]
+        rows = [look[step] for look in looks if step in look]
 
         def mean(name: str) -> list[float]:
             return [statistics.fmean(bins) for bins in zip(*(r[name] for r in rows), strict=True)]
 
-        return Histograms(step, self._temperature(step), mean("positive"), mean("negative"))
+        return Histograms(
+            step=step,
+            temperature=self._temperature(step),
+            positive=mean("positive"),
+            negative=mean("negative"),
+            gradient=mean("gradient") if all("gradient" in row for row in rows) else None,
+        )
 
     @property
     def _looked_at(self) -> Sequence[Run]:
