@@ -112,7 +112,7 @@ def test_the_pages_data_has_no_nan(tmp_path, monkeypatch, no_advice):
     assert "nan" not in [cell for row in rows_of(text, "Scores") for cell in row]
 
 
-def test_advice_is_given_on_runs(tmp_path, monkeypatch):
+def test_advice_is_given_on_runs_and_sweeps(tmp_path, monkeypatch):
     asked = []
 
     def advise(workdir):
