@@ -81,7 +81,8 @@ def test_every_detail_matches_its_definition(batch, devices, ring, tile, in_batc
         return examine(queries, documents, **known)
 
     mapped = jax.shard_map(of_device, mesh=mesh, in_specs=rows, out_specs=rows)
-    found = summarize_details(jax.jit(mapped)(*batch))
+    # In one program: several that talk to each other at once may wait for each other forever.
+    found = jax.jit(lambda *batch: summarize_details(mapped(*batch)))(*batch)
     expected = truth(*batch, in_batch)
     assert found.keys() == expected.keys()
     for name, value in expected.items():

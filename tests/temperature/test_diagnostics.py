@@ -85,7 +85,8 @@ def test_every_diagnostic_matches_its_definition(batch, tile, pools, devices, ri
         return described(queries, documents, document_ids=ids, **known)
 
     mapped = jax.shard_map(mapped, mesh=mesh, in_specs=rows, out_specs=rows)
-    found = summarize(jax.jit(mapped)(*batch, *pools))
+    # In one program: several that talk to each other at once may wait for each other forever.
+    found = jax.jit(lambda *known: summarize(mapped(*known)))(*batch, *pools)
     expected = truth(*batch, *pools, np.inf if above is None else above)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
