@@ -65,7 +65,8 @@ def open_images(full: bool, data: Path) -> tuple[np.ndarray, np.ndarray, np.ndar
 
         # Its splits have no alphabet in common: a probe needs some drawings of each.
         found = [_omniglot(tfds, split, data) for split in ("train", "test")]
-        return divide(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+        images, labels = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return divide(images, labels)
     try:
         from sklearn.datasets import load_digits
     except ImportError:
@@ -76,10 +77,10 @@ def open_images(full: bool, data: Path) -> tuple[np.ndarray, np.ndarray, np.ndar
     return images[:1300], labels[:1300], images[1300:], labels[1300:]
 
 
-def divide(images: np.ndarray, labels: np.ndarray, share: float = 0.8):
-    """Shuffles, and cuts into what is trained on and what is tested on."""
+def divide(images: np.ndarray, labels: np.ndarray):
+    """Shuffled, four fifths to train on and one to test on."""
     order = np.random.default_rng(0).permutation(len(images))
-    known, tested = np.split(order, [int(share * len(images))])
+    known, tested = np.split(order, [len(images) * 4 // 5])
     return images[known], labels[known], images[tested], labels[tested]
 
 

@@ -134,7 +134,8 @@ def _debiasing(findings: Findings) -> Verdict:
 def draw(figure, findings: Findings, published) -> None:
     """HCL's betas and ours, and what filters do by temperature."""
     left, middle, right = figure.subplots(1, 3)
-    theirs = {float(b): y for b, y in published["HCL by beta, tau+ 0.1"].items()}
+    theirs = {0.0: published["debiased by tau+"]["0.1"]}
+    theirs |= {float(b): y for b, y in published["HCL by beta, tau+ 0.1"].items()}
     left.plot(list(theirs), list(theirs.values()), "ko-", ms=4, label="HCL, tau+ 0.1")
     left.axhline(published["biased"], color="0.5", ls=":", label="biased")
     left.set(title="HCL, STL-10", ylabel="accuracy x 100", xlabel="beta")
@@ -144,6 +145,9 @@ def draw(figure, findings: Findings, published) -> None:
     for name in FILTERS:
         line(right, curve(findings[name], TEMPERATURE, METRIC), name)
     right.set(title="15 intents, left out", xscale="log", xlabel="temperature")
+    temperatures = list(curve(findings["no filter"], TEMPERATURE, METRIC))
+    right.set_xticks(temperatures, [f"{t:g}" for t in temperatures])
+    right.set_xticks([], minor=True)
     for plot in (left, middle, right):
         plot.legend(frameon=False, fontsize=8)
 
