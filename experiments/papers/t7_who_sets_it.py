@@ -169,11 +169,11 @@ def draw(figure, findings: Findings, published) -> None:
             arrowprops={"arrowstyle": "->", "color": "C1"},
         )
     right.plot([], [], color="C1", label="learned, from start to end")
-    line(right, curve(findings["MACL"], TEMPERATURE, "recall@1"), "MACL")
+    line(right, curve(findings["MACL"], TEMPERATURE, "recall@1"), "MACL", color="C2")
     names = [name for name in findings if name not in ("fixed", *STARTS)]
     for number, name in enumerate(names):
         label = f"{name}: {shown(_only(findings, name))}"
-        right.axhline(_only(findings, name).mean, color=f"C{number + 2}", lw=1, label=label)
+        right.axhline(_only(findings, name).mean, color=f"C{number + 3}", lw=1, label=label)
     right.set(xscale="log", xlabel="temperature", ylabel="recall@1, English to German")
     right.set(ylim=(min(y.low for y in learned.values()) - 0.05, 1.0))  # some lines are below
     right.legend(frameon=False, fontsize=7, loc="lower center", ncols=2)
