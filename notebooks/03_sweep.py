@@ -175,7 +175,7 @@ plt.show()
 #   the same choice at each, one of 128 documents, but counts how sure the softmax is besides how
 #   often it is right, and the temperature decides how sure it can be. At a high one it stays high
 #   however good the encoder is, because no cosine is large enough to make the softmax sharp. In the
-#   table above it is about the same at 0.01 and at 0.1, of which one ranks worst and one best.
+#   table above it is about the same at 0.01 and at 0.1, of which one ranks far worse.
 # - The **accuracy** on the training batch is how often the positive is above all 127 negatives.
 #   These runs see each pair once at most, so that it is nearly a held-out score, with the same
 #   peak inside. Where data are seen many times it is no guide: in SimCLR's Table 5 it is highest at

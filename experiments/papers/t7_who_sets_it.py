@@ -49,7 +49,7 @@ PUBLISHED = {
     },
     "MACL, SimCSE": {"fixed": 76.25, "MACL": 76.66},
 }
-STARTS = {"learned": (0.01, 0.07, 0.2, 0.5), "MACL": (0.02, 0.05, 0.1)}
+STARTS = {"learned": (0.07, 0.2, 0.5), "MACL": (0.02, 0.05, 0.1)}
 OTHERS = 9000  # captions that answer nothing asked: with the 1,000 alone all is near 1
 
 
@@ -212,7 +212,7 @@ paper = Paper(
         "captions in two languages and one bag of embeddings instead of images and texts and two "
         "transformers; the first two claims are what an early run of ours found, not the papers'"
     ),
-    small=Setting(steps=400, values=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)),
+    small=Setting(steps=400, values=(0.01, 0.02, 0.05, 0.1, 0.2, 1.0)),
     full=BILINGUAL,
     run=run,
     draw=draw,
