@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure(file: Path, temperatures: Sequence[float], seeds: int, rounds: int) -> dict:
-    """Seconds of both commands, the first round of each apart: it prepares data and compiles.
+    """Seconds of both commands, the first round of each apart: it compiles.
 
     Args:
         file: Of the experiment called ``default``.

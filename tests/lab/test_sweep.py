@@ -247,14 +247,14 @@ def test_a_run_that_diverges_stays_where_it_was_and_disturbs_nobody(tmp_path):
 def test_other_fields_are_programs_of_their_own(tmp_path, monkeypatch):
     devices(monkeypatch, 1)
     loss = Loss(function=HardNegative(beta=0.5), temperature=0.1)
-    axes = {"batch_size": (4, 8), "loss.function.beta": (0.5, 1.0)}
+    axes = {"batch_size": (4, 8), "loss.function.beta": (0.5, 1.0), "data.group_size": (1, 3)}
     grid = Grid(base(tmp_path, loss=loss, model=QUICK, steps=2, eval_steps=None), axes)
     table = sweep(grid, tmp_path / "sweep")
-    assert len(list((tmp_path / "sweep").rglob("rows.json"))) == 2
+    assert len(list((tmp_path / "sweep").rglob("rows.json"))) == 4
     settings = [tuple(row[name] for name in axes) for row in table["rows"]]
     assert settings == [tuple(m.values.values()) for m in grid.members]
-    alone = run(grid.alone(grid.members[3]), tmp_path / "alone")
-    assert table["rows"][3]["nDCG@10"] == pytest.approx(alone["scores"]["nDCG@10"], abs=1e-6)
+    alone = run(grid.alone(grid.members[6]), tmp_path / "alone")
+    assert table["rows"][6]["nDCG@10"] == pytest.approx(alone["scores"]["nDCG@10"], abs=1e-6)
 
 
 @pytest.mark.parametrize(
