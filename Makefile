@@ -1,8 +1,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN = runs/quickstart
+PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: quickstart install test notebooks test-peers lint types clean
+.PHONY: quickstart install test test-peers test-all test-nightly notebooks docs lint types clean
 
 quickstart: $(VENV)/installed
 	$(VENV)/bin/contrastive train experiments/quickstart.py --workdir $(RUN)
@@ -10,13 +11,28 @@ quickstart: $(VENV)/installed
 
 install: $(VENV)/installed
 
+# Minutes, for every change.
 test: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest -n 2 --doctest-modules contrastive tests --nbmake notebooks \
-	  --ignore tests/peers
+	$(PYTEST) -m "not slow" --doctest-modules contrastive tests --ignore tests/peers
+
+# Everything that must pass: what is marked slow, the notebooks and the peers too. Notebooks come
+# first: they take the longest.
+test-all: $(VENV)/installed-dev
+	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-all} \
+	  $(PYTEST) --nbmake notebooks --doctest-modules contrastive tests --ignore tests/peers
+	$(MAKE) test-peers
+
+# The same with many examples of each property, new ones each time, and XLA as users have it.
+test-nightly:
+	HYPOTHESIS_PROFILE=nightly $(MAKE) test-all
 
 # What the notebooks show, after a change of their scripts.
 notebooks: $(VENV)/installed-dev
 	cd notebooks && ../$(VENV)/bin/jupytext --to ipynb --execute *.py
+
+# The guides and the reference, in site/. An unknown link, name or argument is an error.
+docs: $(VENV)/installed-dev
+	$(VENV)/bin/mkdocs build --strict --quiet
 
 # The real FlagEmbedding, sentence-transformers and PyTorch, for parity; and a real checkpoint, whose
 # package asks for a PyTorch of its own.
@@ -31,7 +47,7 @@ types: $(VENV)/installed-dev
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

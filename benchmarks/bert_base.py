@@ -11,11 +11,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from contrastive.interop.reading import load
-from contrastive.interop.writing import save
-from contrastive.models.embedder import init_params
-from contrastive.models.families import family_of
-from contrastive.models.family import Compute
+from contrastive.interop.hf_export import save
+from contrastive.interop.hf_import import load
+from contrastive.models.families.family import Compute, family_of
+from contrastive.models.linen.embedder import init_params
 
 CONFIG = {
     "architectures": ["BertModel"],

@@ -1,6 +1,6 @@
 """What diagnostics cost a run: steps with and without them, and the closer look, interleaved.
 
-python benchmarks/diagnostics.py experiments/quickstart.py [--log_steps 10] [--examine_steps 100]
+python benchmarks/diagnostics.py experiments/quickstart.py [--log_steps 10] [--detail_steps 100]
 """
 
 import argparse
@@ -13,9 +13,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from contrastive.cli.experiments import load_experiments
-from contrastive.training.assemble import assemble
-from contrastive.training.finish import hardware, versions
+from contrastive.cli.experiment_files import load_experiments
+from contrastive.training.build import build
+from contrastive.training.results import hardware, versions
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,18 +24,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--log_steps", type=int, default=10)
-    parser.add_argument("--examine_steps", type=int, default=100)
+    parser.add_argument("--detail_steps", type=int, default=100)
     parser.add_argument("--output", type=Path)
     chosen = parser.parse_args(arguments)
     seconds = measure(chosen.file, chosen.rounds)
     plain, described, examined = (statistics.median(x) for x in seconds.values())
     logging = (described - plain) / chosen.log_steps / plain
-    examining = examined / chosen.examine_steps / plain
+    examining = examined / chosen.detail_steps / plain
     result = {
         "experiment": str(chosen.file),
         "seconds": {name: statistics.median(x) for name, x in seconds.items()},
         "log_steps": chosen.log_steps,
-        "examine_steps": chosen.examine_steps,
+        "detail_steps": chosen.detail_steps,
         "share of a step": {"described": logging, "examined": examining},
         "hardware": hardware(),
         "versions": versions(),
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(
         f"a step {plain * 1e3:.1f} ms, with diagnostics {described * 1e3:.1f} ms, the closer look "
         f"{examined * 1e3:.1f} ms: {logging:.2%} of the time every {chosen.log_steps} steps, "
-        f"{examining:.2%} every {chosen.examine_steps}"
+        f"{examining:.2%} every {chosen.detail_steps}"
     )
     if chosen.output:
         chosen.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -58,9 +58,9 @@ def measure(file: Path, rounds: int) -> dict[str, list[float]]:
         file: Of the experiment called ``default``.
         rounds: How many.
     """
-    parts = assemble(load_experiments(file)["default"])
-    batch = parts.feed.take(stop=False).batch
-    state = parts.init()
+    run = build(load_experiments(file)["default"])
+    batch = run.feed.take(stop=False).batch
+    state = run.init()
     seconds: dict[str, list[float]] = {"plain": [], "described": [], "examined": []}
 
     def timed(function: Callable, *inputs):
@@ -72,10 +72,10 @@ def measure(file: Path, rounds: int) -> dict[str, list[float]]:
     for number in range(rounds + 1):
         for kind in kinds[number % 3 :] + kinds[: number % 3]:
             if kind == "examined":
-                _, taken = timed(parts.examine, state, batch)
+                _, taken = timed(run.describe, state, batch)
             else:
                 described = jnp.asarray(kind == "described")
-                (state, _), taken = timed(parts.train_step, state, batch, described)
+                (state, _), taken = timed(run.train_step, state, batch, described)
             if number:
                 seconds[kind].append(taken)
     return seconds

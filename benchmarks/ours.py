@@ -8,21 +8,22 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from contrastive.config import Optimizer
-from contrastive.data.calibration import Part, Shape, calibrate
-from contrastive.data.example import text_id
-from contrastive.data.groups import Rules
-from contrastive.data.jsonl import Jsonl
-from contrastive.data.packing import pack
-from contrastive.data.tokenization import Tokenizer
-from contrastive.evaluation.loading import load as load_encoder
-from contrastive.interop.reading import load as load_model
-from contrastive.models.embedder import Embedder
-from contrastive.models.family import Compute
-from contrastive.temperature.policies import Fixed
-from contrastive.training.compilation import step_options
-from contrastive.training.mesh import batch_sharding, make_mesh, state_sharding
+from contrastive.data.batch_shapes import Shape, choose_shapes
+from contrastive.data.groups import GroupRules
+from contrastive.data.tokens import Tokenizer, pack
+from contrastive.data.training_sources import TrainingSource
+from contrastive.devices.compilation import step_options
+from contrastive.devices.mesh import batch_sharding, make_mesh, state_sharding
+from contrastive.encoder import Encoder
+from contrastive.interop.hf_import import load
+from contrastive.models.families.family import Compute
+from contrastive.models.linen.embedder import Embedder
+from contrastive.sources._example import text_id
+from contrastive.sources._jsonl import open_file
+from contrastive.training.batch_loss import BatchLoss
 from contrastive.training.objective import Objective
 from contrastive.training.optimizer import make_optimizer
 from contrastive.training.step import init_state, make_train_step
@@ -68,38 +69,38 @@ class OurStep:
         learning_rate: float,
         dtype: str = "float32",
     ):
-        model = load_model(Path(model_folder), Compute(jnp.dtype(dtype), dropout))
+        model = load(Path(model_folder), Compute(jnp.dtype(dtype), dropout))
         if model.pooling is None:
             raise ValueError(f"{model_folder} does not say how it pools")
         self.mesh = make_mesh(devices=jax.devices()[:1])
         self.group_size = group_size
         self.tokenize = Tokenizer(model.tokenizer, special_tokens=True, names=model.names)
         self.shape = Shape(query_length, passage_length, TEXTS_PER_ROW)
-        rules = Rules(
+        rules = GroupRules(
             group_size=group_size, query_length=query_length, document_length=passage_length
         )
-        self.ladder = calibrate(
-            [Part(Jsonl(rows_file), rules, 1.0)],
+        self.buckets = choose_shapes(
+            [TrainingSource(open_file(Path(rows_file)), rules, 1.0)],
             self.tokenize,
             self.shape,
             block=batch_size,
             blocks=1,
-            one_source_batches=True,
+            homogeneous_batches=True,
             seed=0,
         )
         embedder = Embedder(model.module, model.pooling, bool(model.normalize))
-        objective = Objective(Fixed(temperature), group_size)
+        batch_loss = BatchLoss(Objective(temperature=temperature), group_size=group_size)
         settings = Optimizer(
             learning_rate=learning_rate, schedule="constant", weight_decay=0.0, max_grad_norm=1.0
         )
         optimizer = make_optimizer(settings, steps=1)
 
         def init(encoder):
-            return init_state(encoder, objective, optimizer, seed=0, examples=0)
+            return init_state(encoder, batch_loss, optimizer, seed=0, examples=0)
 
         sharding = state_sharding(self.mesh, jax.eval_shape(init, model.params))
         self.state = jax.jit(init, out_shardings=sharding)(model.params)
-        step = make_train_step(embedder, objective, optimizer, self.mesh)
+        step = make_train_step(embedder, batch_loss, optimizer, self.mesh)
         self._step = jax.jit(
             step, donate_argnums=0, out_shardings=(sharding, None), compiler_options=step_options()
         )
@@ -109,7 +110,7 @@ class OurStep:
         """Seconds that each program took to trace and compile."""
 
     def prepare(self, rows: list[Any]) -> Prepared:
-        """Tokenises and packs rows, up to a rung of the run's ladder."""
+        """Tokenises and packs rows, up to one of the run's shapes."""
         queries = [row["query"] for row in rows]
         passages = [text for row in rows for text in (*row["pos"], *row["neg"])]
         query_tokens = self.tokenize(queries, self.shape.query_length)
@@ -134,7 +135,7 @@ class OurStep:
             numbers=np.arange(len(rows), dtype=np.int32),
         )
         real = sum(map(len, query_tokens)) + sum(map(len, passage_tokens))
-        return Prepared(self.ladder.climb(batch), real)
+        return Prepared(self.buckets.pad_to(batch, self.buckets.bucket(batch)), real)
 
     def compile(self, prepared: Prepared) -> None:
         """Compiles the program of a batch's shape, unless that is done."""
@@ -169,7 +170,7 @@ def _key(prepared: Prepared):
 
 
 class OurEncode:
-    """``Encoder.documents``: texts packed together, one compiled shape.
+    """``Encoder.encode_documents``: texts packed together, one compiled shape.
 
     Args:
         model_folder: A checkpoint.
@@ -178,24 +179,18 @@ class OurEncode:
     """
 
     def __init__(self, model_folder: Path | str, *, max_length: int, dtype: str = "float32"):
-        mesh = make_mesh(devices=jax.devices()[:1])
-        encoder, self.params = load_encoder(Path(model_folder), mesh)
-        module = encoder.embedder.module.clone(dtype=jnp.dtype(dtype))
-        self.encoder = dataclasses.replace(
-            encoder,
-            embedder=dataclasses.replace(encoder.embedder, module=module),
-            document_length=max_length,
-        )
-        self._special_tokens = encoder.embedder.module.max_length is not None
+        self._mesh = make_mesh(devices=jax.devices()[:1])
+        model = load(Path(model_folder), Compute(jnp.dtype(dtype)))
+        everywhere = NamedSharding(self._mesh, PartitionSpec())
+        self._params = jax.device_put(model.params, everywhere)
+        self._model = dataclasses.replace(model, params={}, document_length=max_length)
         self.forget()
 
     def forget(self) -> None:
         """Forgets how texts were tokenised: what is encoded twice is tokenised twice."""
-        old = self.encoder.tokenize
-        new = Tokenizer(old.backend, special_tokens=self._special_tokens, names=old.names)
-        new.truncating(self.encoder.document_length)
-        self.encoder = dataclasses.replace(self.encoder, tokenize=new)
+        self.encoder = Encoder(self._model, self._params, self._mesh)
+        self.encoder._tokenize.truncating(self._model.document_length)
 
     def encode(self, texts: list[str]) -> np.ndarray:
         """Return one float32 embedding a text, in the texts' order."""
-        return self.encoder.documents(self.params, texts)
+        return self.encoder.encode_documents(texts)

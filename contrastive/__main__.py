@@ -7,9 +7,9 @@ import platform
 import sys
 from collections.abc import Mapping
 
-# A step's temporaries are gigabytes that glibc gives back after each step and gets again page by
-# page. These settings keep them, in the one heap that can, on huge pages. glibc reads them when a
-# process starts.
+# A step allocates gigabytes of temporaries, which glibc returns to the system after each step and
+# then faults in again page by page. These settings keep them allocated, in the main heap and on
+# huge pages. glibc reads them when a process starts.
 _GLIBC = {
     "mmap_max": "0",
     "trim_threshold": str(64 << 30),
@@ -20,20 +20,20 @@ _GLIBC = {
 
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:
-    """Environment variables in which training on a CPU is fastest.
+    """Adds the glibc settings with which training on a CPU is fastest.
 
     Args:
-      given: The process's; its own GLIBC_TUNABLES stay.
+      given: Environment variables of the process; its GLIBC_TUNABLES take precedence.
 
     Returns:
-      All variables.
+      All environment variables.
     """
     tunables = ":".join(f"glibc.malloc.{name}={value}" for name, value in _GLIBC.items())
     return {"GLIBC_TUNABLES": tunables, **given}
 
 
 def main() -> None:
-    """Runs the command line, in a process started anew if glibc is to be told how to allocate."""
+    """Runs the command line, after restarting the process if glibc needs different settings."""
     if "GLIBC_TUNABLES" not in os.environ and platform.libc_ver()[0] == "glibc":
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment(os.environ))
     from contrastive.cli import main as command

@@ -1,27 +1,74 @@
-"""What the person at the terminal can mend."""
+"""Errors that users can fix; the command line prints them without a traceback."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "DivergedError",
+    "FolderError",
+    "SaveError",
+    "UserError",
+]
+
+Naming: TypeAlias = Callable[[str], str]
+"""Maps a config field, such as `loss.temperature`, to its name in a command, such as a flag."""
+
 
 class UserError(Exception):
-    """Its message names the value, the limit and the way out, and is shown without a traceback."""
+    """An error whose message names the value, the limit and the way out.
+
+    Args:
+      message: What is wrong. If there is a field, the message continues after its name, as in
+        "is 0, ...". A message that names other fields is a function from a `Naming` to the text.
+      field: The config field with the error, such as `loss.temperature`.
+      see: Other fields that can be changed to fix the error.
+    """
+
+    def __init__(
+        self, message: str | Callable[[Naming], str], *, field: str = "", see: Sequence[str] = ()
+    ):
+        self.message = message
+        self.field = field
+        self.see = tuple(see)
+        super().__init__(self.worded(str))
+
+    def worded(self, name: Naming) -> str:
+        """Returns the message, with fields named as in a command.
+
+        Args:
+          name: Maps a field to its name, such as a flag.
+
+        Returns:
+          The message.
+        """
+        message = self.message if isinstance(self.message, str) else self.message(name)
+        text = f"{name(self.field)} {message}" if self.field else message
+        return f"{text} (see {', '.join(map(name, self.see))})" if self.see else text
 
 
 class ConfigError(UserError, ValueError):
-    """Settings that do not go together, found where they meet."""
+    """Settings that are invalid or incompatible."""
 
 
 class DataError(UserError, ValueError):
-    """Data that cannot be used as it is; the message says where."""
+    """Data that cannot be used; the message says where it is."""
 
 
 class FolderError(UserError, ValueError):
-    """A folder that is not what it should be: a run's, or a model's."""
+    """A folder that is not a valid folder of a run, a sweep or a model."""
 
 
 class SaveError(UserError, RuntimeError):
-    """A checkpoint that could not be written; those before it are whole."""
+    """A checkpoint that could not be written; earlier checkpoints are intact."""
 
 
 class DivergedError(UserError, RuntimeError):
-    """A loss, gradient or update that is not finite. The update was not applied."""
+    """A loss, gradient or update that was not finite. The update was not applied."""
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,4 +1,4 @@
-"""The arrays that travel from the data pipeline to the encoders."""
+"""Arrays that the data pipeline passes to encoders and losses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-Params: TypeAlias = Mapping[str, Any]  # nested, float32 arrays at the leaves
+Params: TypeAlias = Mapping[str, Any]  # a nested dictionary of float32 arrays
 
 
 @functools.partial(
@@ -21,19 +21,19 @@ Params: TypeAlias = Mapping[str, Any]  # nested, float32 arrays at the leaves
 )
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-    """Tokenised texts, one or several to a row; equal texts may share one place.
+    """Tokenized texts, one or more per row; equal texts may share a slot.
 
-    Rows and texts fall into `blocks` equal runs, and a text always lies in the block of its own
-    number. A mesh with that many data-parallel devices therefore pools its texts without
-    talking to any other device.
+    Rows and texts are divided into `blocks` equal blocks, and each text lies in a row of its own
+    block. With as many data-parallel devices as blocks, each device can therefore pool its texts
+    without communication.
 
     Attributes:
-      ids: Vocabulary ids, zero where there is no token.
-      segments: 0 for padding, else 1 + the place of the token's text in its row.
+      ids: Vocabulary ids, 0 for padding.
+      segments: 0 for padding, else 1 + the index of the token's text in its row.
       positions: Position of the token in its own text.
-      text_ids: For each place of a row a digest of its text's tokens, 0 where there is no text.
-      slots: Where text b is found: `row_in_block * texts_per_row + place`.
-      blocks: Number of equal runs of rows and of texts (static).
+      text_ids: A digest of the tokens of each text in the row, 0 for an unused slot.
+      slots: Where text b is stored in its block: `row_in_block * texts_per_row + index_in_row`.
+      blocks: Number of equal blocks of rows and of texts (static).
     """
 
     ids: Int[Array | np.ndarray, "R T"]
@@ -45,7 +45,7 @@ class Tokens:
 
     @property
     def texts_per_row(self) -> int:
-        """The most texts a row may hold, S."""
+        """Maximum number of texts per row, S."""
         return self.text_ids.shape[-1]
 
 
@@ -68,22 +68,24 @@ class Tokens:
 )
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """One step's texts: B queries and B groups of G documents, the positive first.
+    """The texts of one step: B queries and B groups of G documents, the positive first.
 
-    An id is a digest of the text; 0 means "no text" and is equal to nothing.
+    An id is a digest of the text; 0 means "no text" and equals nothing.
 
     Attributes:
       queries: The B queries.
       documents: The B * G documents, query-major.
       query_ids: One id per query.
       document_ids: One id per document.
-      known_positive_ids: Every known positive of each query, padded with 0.
-      query_pools: A query sees the documents of its own pool; not negative.
-      document_pools: -1 where a group has fewer than G documents.
+      known_positive_ids: Ids of all known positives of each query, padded with 0.
+      query_pools: Pool of each query, at least 0; a query is compared only with the documents of
+        its own pool.
+      document_pools: Pool of each document; -1 marks an empty slot of a group with fewer than G
+        documents.
       teacher_scores: A teacher's score of each document of each group; width 0 without a teacher.
-      labels: A digest of each query's label; 0 without one.
-      temperatures: Of each query's source; 0 where it has none of its own.
-      numbers: Of each query among all that are trained on, from 0.
+      labels: A digest of each query's label; 0 for a query without a label.
+      temperatures: Temperature of each query's source; 0 if the source does not set one.
+      numbers: Index of each query among all training queries, from 0.
     """
 
     queries: Tokens

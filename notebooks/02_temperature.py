@@ -11,14 +11,14 @@
 # %% [markdown]
 # # What temperature does
 #
-# A query has similarity $s_+$ to its positive and $s_1, \dots, s_N$ to negatives. InfoNCE
+# A query has similarity $s_+$ to its positive and $s_1, \dots, s_N$ to its negatives. InfoNCE
 # (arXiv:1807.03748) divides all of them by one number, the temperature $t$, and takes a softmax:
 #
 # $$L = -\log P_+, \qquad P_j = \frac{e^{s_j/t}}{e^{s_+/t} + \sum_k e^{s_k/t}}$$
 #
-# This notebook follows $t$ from that softmax to the gradient, from the gradient to the cosines of
-# a trained model, and from there to the question where 0.02 comes from, and why an encoder from
-# scratch is better started at 0.05 to 0.1.
+# This notebook follows $t$ from the softmax to the gradient, and from the gradient to the cosines
+# of a trained model. It then explains why 0.02 is a common choice, and why an encoder that is
+# trained from scratch should start at 0.05 to 0.1.
 
 # %%
 import logging
@@ -28,7 +28,6 @@ os.environ["TQDM_DISABLE"] = "1"  # a saved notebook needs no progress bars
 
 import functools
 import tempfile
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -37,32 +36,62 @@ import numpy as np
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from plotly.subplots import make_subplots
 
-from contrastive import info_nce
-from contrastive.config import Data, Experiment, Loss, Optimizer, Pydoc, Static, WordPiece
-from contrastive.data.pydoc import PydocSource
-from contrastive.lab.grid import Grid
-from contrastive.lab.sweep import sweep
-from contrastive.temperature import entropy, entropy_slope, gradient, penalty, slopes
-from contrastive.training.assemble import assemble
+import contrastive
+from contrastive.config import Data, Experiment, Objective, Optimizer, Pydoc, Static, WordPiece
+from contrastive.losses import info_nce
+from contrastive.tasks import Evaluator
+from contrastive.temperature import entropy, entropy_slope, gradient, penalty, similarity_gradients
 
 logging.getLogger("absl").setLevel(logging.ERROR)
 set_matplotlib_formats("png")
 plt.rcParams |= {"figure.dpi": 80, "axes.spines.top": False, "axes.spines.right": False}
 
 TEMPERATURES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.5, 1.0)
-SHOWN = (0.01, 0.05, 0.1, 0.5)
-COLOURS = dict(zip(SHOWN, plt.cm.viridis(np.linspace(0, 0.9, len(SHOWN))), strict=True))
+HIGHLIGHTED = (0.01, 0.05, 0.1, 0.5)
+COLORS = dict(zip(HIGHLIGHTED, plt.cm.viridis(np.linspace(0, 0.9, 4)), strict=True))
 
 # %% [markdown]
-# ## An encoder for each temperature
+# ## One encoder per temperature
 #
-# The data are docstrings and the functions they belong to, from the Python that runs this
-# notebook. (Reading them takes half a minute the first time, and is kept.) The encoder is small, a
-# mean of word-piece vectors, and starts from nothing. It is trained at nine temperatures, twice
-# each from different first vectors, all in one program; `keep` stores how each trained encoder
-# sees 400 held-out pairs. [03_sweep](03_sweep.ipynb) is about such sweeps.
+# The data are docstrings and the functions they belong to, from the Python packages of the
+# environment that runs this notebook. (Collecting them takes half a minute the first time; the
+# result is cached.) The encoder is small, a mean of word-piece vectors, and is trained from
+# scratch. A sweep trains it at nine temperatures with two seeds each, as one program; the two seeds
+# differ only in the initial parameters. An evaluator stores the similarities that each trained
+# encoder assigns to 400 held-out pairs. [03_sweep](03_sweep.ipynb) is about such sweeps.
 
 # %%
+held_out = Pydoc(split="test").read()
+chosen = np.random.default_rng(0).permutation(len(held_out))[:400]
+pairs = [held_out[int(index)] for index in chosen]
+QUERIES = [pair.query for pair in pairs]
+DOCUMENTS = [pair.positives[0] for pair in pairs]
+N = len(pairs) - 1  # negatives of a query
+stored = []
+
+
+def similarities(encoder):
+    """Cosines of all held-out queries and documents; the positives are on the diagonal."""
+    queries, documents = encoder.encode_queries(QUERIES), encoder.encode_documents(DOCUMENTS)
+    return encoder.similarity(queries, documents)
+
+
+def recall_at_1(s):
+    """How often the positive is the most similar document."""
+    return float(np.mean(s.argmax(axis=1) == np.arange(len(s))))
+
+
+class StoreSimilarities(Evaluator):
+    """Stores the similarities of the held-out pairs and scores recall at 1."""
+
+    main_metric = "R@1"
+
+    def evaluate(self, encoder, data):
+        """The sweep calls this once per run, in the order of the runs."""
+        stored.append(similarities(encoder))
+        return {"R@1": recall_at_1(stored[-1])}
+
+
 experiment = Experiment(
     name="temperature",
     steps=120,
@@ -74,36 +103,14 @@ experiment = Experiment(
         document_max_length=64,
     ),
     model=Static(width=64),
-    loss=Loss(temperature=0.1),
+    loss=Objective(temperature=0.1),
     optimizer=Optimizer(learning_rate=5e-3, warmup_steps=10, max_grad_norm=None),
     log_steps=50,
+    final_evaluators={"test": StoreSimilarities()},
 )
-held_out = PydocSource("test")
-chosen = np.random.default_rng(0).permutation(len(held_out))[:400]
-pairs = [held_out[int(number)] for number in chosen]
-QUERIES = [pair.query for pair in pairs]
-DOCUMENTS = [pair.positives[0] for pair in pairs]
-N = len(pairs) - 1  # negatives of a query
-
-
-def similarities(encoder, params):
-    """Cosines of all held-out queries and documents; the diagonal is the positives."""
-    return encoder.queries(params, QUERIES) @ encoder.documents(params, DOCUMENTS).T
-
-
-seen = []
-
-
-def keep(encoder, params):
-    """Called for each run of the sweep, in its order."""
-    seen.append(similarities(encoder, params))
-    return {"R@1": float(np.mean(seen[-1].argmax(axis=1) == np.arange(N + 1)))}
-
-
 with tempfile.TemporaryDirectory() as folder:
-    grid = Grid(experiment, {"loss.temperature": TEMPERATURES}, seeds=2)
-    sweep(grid, Path(folder) / "sweep", keep)
-trained = {t: seen[2 * number : 2 * number + 2] for number, t in enumerate(TEMPERATURES)}
+    contrastive.sweep(experiment, {"loss.temperature": TEMPERATURES}, seeds=2, workdir=folder)
+trained = {t: stored[2 * i : 2 * i + 2] for i, t in enumerate(TEMPERATURES)}
 
 
 def positives(s):
@@ -116,14 +123,14 @@ def negatives(s):
     return s[~np.eye(len(s), dtype=bool)].reshape(len(s), -1)
 
 
-print(f"{len(seen)} encoders; cosines of {len(pairs)} queries, a positive and {N} negatives each")
+print(f"{len(stored)} encoders; each of {len(pairs)} queries has a positive and {N} negatives")
 
 # %% [markdown]
 # ## One query
 #
-# One held-out query, as the encoder trained at 0.1 sees it. It is a query that the encoder gets
-# wrong: its positive is third, behind two negatives. These cosines are fixed in all that follows;
-# only the temperature that they are divided by will move.
+# This is one held-out query, seen by the encoder that was trained at 0.1. The encoder gets it
+# wrong: the positive is third, behind two negatives. The cosines stay the same in everything that
+# follows, and only the temperature that divides them changes.
 
 # %%
 base = trained[0.1][0]
@@ -137,44 +144,44 @@ print(f"s+ = {S_PLUS:.3f}; the negatives from the top:", np.round(S_MINUS[:6], 3
 # %% [markdown]
 # ## Move the temperature
 #
-# The slider moves three things. **Left**, the softmax $P$ over this query's positive (green) and
-# its 19 most similar negatives. **Middle**, the *penalty distribution* of Wang and Liu
-# (arXiv:2012.09740), each negative's share of the push that all negatives get,
+# The slider changes three plots.
 #
-# $$r(s_j) = \frac{e^{s_j/t}}{\sum_k e^{s_k/t}},$$
+# - **Left**: the softmax $P$ over the positive (green) and the 19 most similar negatives of this
+#   query.
+# - **Middle**: the *penalty distribution* $r(s_j) = e^{s_j/t} / \sum_k e^{s_k/t}$ of Wang and Liu
+#   (arXiv:2012.09740), which is each negative's share of the push on all negatives. On the
+#   logarithmic axis it is a straight line of slope $1/t$. The dotted line is the positive.
+# - **Right**: the cosines of the positives and negatives of all 400 queries, for the encoder that
+#   was *trained at* the temperature of the slider.
 #
-# against similarity, with a logarithmic axis: a straight line of slope $1/t$ (dotted: the
-# positive). **Right**, not this query but all 400, and not one encoder but nine: the cosines of
-# positives and negatives as the encoder *trained at* the slider's temperature has them.
-#
-# Move it from right to left. The softmax goes from flat to a spike on the most similar document;
-# the line tips from nearly level to a cliff; and the two histograms first become narrow and then,
-# below about 0.05, slide to the right together.
+# Move the slider from right to left. The softmax changes from flat to a spike on the most similar
+# document, and the line in the middle becomes steep. The two histograms on the right first become
+# narrow and then, below about 0.05, move to the right together.
 
 # %%
 place = int((S_MINUS[:19] > S_PLUS).sum())
 top = np.insert(S_MINUS[:19], place, S_PLUS)
-bar_colours = ["#2ca02c" if rank == place else "#7f7f7f" for rank in range(20)]
+bar_colors = ["#2ca02c" if rank == place else "#7f7f7f" for rank in range(20)]
 EDGES = np.linspace(-1.0, 1.0, 51)
 MIDDLES = np.round((EDGES[:-1] + EDGES[1:]) / 2, 3)
 
 
 def softmax_of_top(t):
-    """P of the 20 most similar documents; the others are in the denominator."""
+    """Softmax P of the 20 most similar documents; the denominator includes all others."""
     logits = np.concatenate([[S_PLUS], S_MINUS]) / t
     return np.exp(top / t - logits.max()) / np.exp(logits - logits.max()).sum()
 
 
 def shares(cosines):
-    """Histogram, as shares."""
+    """Histogram as shares of all values."""
     return np.histogram(cosines, EDGES)[0] / cosines.size
 
 
-DRAWN = np.unique(np.concatenate([np.arange(20), np.arange(20, N, 10)]))  # of the negatives
+DRAWN = np.unique(np.concatenate([np.arange(20), np.arange(20, N, 10)]))  # ranks of negatives
 
 
 def curves(t):
-    """The heights of all that moves, rounded: a saved figure is text."""
+    """Heights of the four curves that move, rounded to keep the saved figure small."""
     s = trained[t][0]
     heights = (
         softmax_of_top(t),
@@ -186,14 +193,14 @@ def curves(t):
 
 
 def heading(t):
-    """What the slider's temperature does, in numbers."""
+    """Effect of the slider's temperature in numbers."""
     count, first = float(np.exp(entropy(S_MINUS, t))), float(penalty(S_MINUS, t)[0])
-    words = f"{count:.0f} of {N} negatives in effect, the first has {first:.2f} of the push"
-    return f"t = {t:g}: {words}"
+    effect = f"{count:.0f} of {N} negatives are effective, the first has {first:.2f} of the push"
+    return f"t = {t:g}: {effect}"
 
 
 def slider_step(t):
-    """All curves at a temperature."""
+    """What the slider sets at a temperature."""
     return {
         "label": f"{t:g}",
         "method": "update",
@@ -205,7 +212,7 @@ START = TEMPERATURES.index(0.1)
 softmax, line, of_positives, of_negatives = curves(0.1)
 panels = ("softmax of the top 20", "penalty distribution r(s)", "cosines when trained at t")
 figure = make_subplots(cols=3, subplot_titles=panels, horizontal_spacing=0.08)
-figure.add_bar(x=list(range(1, 21)), y=softmax, marker_color=bar_colours, col=1, row=1)
+figure.add_bar(x=list(range(1, 21)), y=softmax, marker_color=bar_colors, col=1, row=1)
 figure.add_scatter(
     x=np.round(S_MINUS[DRAWN], 3).tolist(),
     y=line,
@@ -215,9 +222,9 @@ figure.add_scatter(
     col=2,
     row=1,
 )
-for y, colour in ((of_positives, "#2ca02c"), (of_negatives, "#7f7f7f")):
+for y, color in ((of_positives, "#2ca02c"), (of_negatives, "#7f7f7f")):
     figure.add_scatter(
-        x=MIDDLES, y=y, line={"shape": "hvh", "color": colour}, fill="tozeroy", col=3, row=1
+        x=MIDDLES, y=y, line={"shape": "hvh", "color": color}, fill="tozeroy", col=3, row=1
     )
 figure.add_scatter(
     x=[S_PLUS, S_PLUS],
@@ -251,26 +258,26 @@ figure.update_layout(
 figure.show(renderer="plotly_mimetype")
 
 # %% [markdown]
-# The same as a still picture, at four temperatures, for where the slider is not drawn. At 0.01 the
-# first negative has nearly all of the push and the positive's cosine is close to the negatives';
-# at 0.5 every negative has about its $1/N$ and the positives' histogram is far from the
-# negatives', but broad.
+# For viewers that do not draw the slider, here are the same plots at four temperatures. At 0.01 the
+# most similar negative gets most of the push, and the cosines of positives and negatives are close
+# together. At 0.5 every negative gets about $1/N$ of the push, and the histogram of the positives
+# is broad and far from that of the negatives.
 
 # %%
-_, (one, two, three) = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
-for t in SHOWN:
+_, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
+for t in HIGHLIGHTED:
     softmax, line, of_positives, of_negatives = curves(t)
-    one.plot(range(1, 21), softmax, "o-", ms=3, color=COLOURS[t], label=f"t = {t:g}")
-    two.plot(S_MINUS[DRAWN], line, color=COLOURS[t])
-    three.step(MIDDLES, of_positives, where="mid", color=COLOURS[t], ls="--")
-    three.step(MIDDLES, of_negatives, where="mid", color=COLOURS[t])
-one.axvline(place + 1, color="tab:green", lw=0.8, ls=":")
-two.axvline(S_PLUS, color="tab:green", lw=0.8, ls=":")
-one.set(title="softmax; dotted: the positive", xlabel="rank", ylabel="P")
-two.set(title="penalty distribution", xlabel="similarity of the negative", yscale="log")
-two.set_ylim(1e-6, 2)
-three.set(title="cosines when trained at t; dashed: positives", xlabel="cosine", ylabel="share")
-one.legend(fontsize=8)
+    left.plot(range(1, 21), softmax, "o-", ms=3, color=COLORS[t], label=f"t = {t:g}")
+    middle.plot(S_MINUS[DRAWN], line, color=COLORS[t])
+    right.step(MIDDLES, of_positives, where="mid", color=COLORS[t], ls="--")
+    right.step(MIDDLES, of_negatives, where="mid", color=COLORS[t])
+left.axvline(place + 1, color="tab:green", lw=0.8, ls=":")
+middle.axvline(S_PLUS, color="tab:green", lw=0.8, ls=":")
+left.set(title="softmax; dotted: the positive", xlabel="rank", ylabel="P")
+middle.set(title="penalty distribution", xlabel="similarity of the negative", yscale="log")
+middle.set_ylim(1e-6, 2)
+right.set(title="cosines when trained at t; dashed: positives", xlabel="cosine", ylabel="share")
+left.legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
@@ -279,41 +286,42 @@ plt.show()
 # $$\frac{\partial L}{\partial s_j} = \frac{P_j}{t}, \qquad
 #   \frac{\partial L}{\partial s_+} = -\frac{1 - P_+}{t}, \qquad
 #   \frac{P_j}{t} = \underbrace{\frac{1 - P_+}{t}}_{\text{how hard}}\;
-#   \underbrace{r(s_j)\vphantom{\frac{1}{t}}}_{\text{whom}}$$
+#   \underbrace{r(s_j)\vphantom{\frac{1}{t}}}_{\text{which}}$$
 #
-# Temperature has two parts in it. It decides *whom* the push goes to, through $r$, and *how hard*
-# the query pushes at all. `temperature.gradient` is this formula, `temperature.slopes` is JAX's
-# derivative of any loss; on InfoNCE they agree.
+# Temperature has two effects: it decides *which* negatives are pushed, through $r$, and *how hard*
+# the query pushes at all. `temperature.gradient` computes this formula, and
+# `temperature.similarity_gradients` differentiates any loss with JAX. For InfoNCE they agree.
 
 # %%
-every = jnp.asarray(np.concatenate([[S_PLUS], S_MINUS]), jnp.float32)
+cosines = jnp.asarray(np.concatenate([[S_PLUS], S_MINUS]), jnp.float32)
 for t in (0.02, 0.1, 0.5):
-    by_jax = slopes(functools.partial(info_nce, temperature=t, group_size=N + 1), every)
+    loss = functools.partial(info_nce, temperature=t, group_size=N + 1)
     pull, push = gradient(S_PLUS, S_MINUS, t)
-    apart = np.abs(by_jax - np.concatenate([[pull], push])).max() / -pull
-    print(f"t = {t:g}: largest difference {apart:.0e} of the pull")
+    difference = similarity_gradients(loss, cosines) - np.concatenate([[pull], push])
+    print(f"t = {t:g}: largest difference {np.abs(difference).max() / -pull:.0e} of the pull")
 
 # %% [markdown]
-# *How hard* has a cost of its own. A query whose positive is behind, as this one's is, pulls with
-# about $1/t$: fifty times as hard at 0.02 as at 1. A query whose positive is well ahead pulls with
-# nothing at a low temperature, since $1 - P_+$ falls exponentially, and keeps pulling at a high
-# one. Low temperatures learn from mistakes, hard; high ones from everything, softly.
+# *How hard* a query pushes depends on its positive. If the positive is behind, as it is here, the
+# query pulls it with nearly $1/t$, which is about 40 times as hard at 0.02 as at 1. If the positive
+# is well ahead, the query pulls with almost nothing at a low temperature, where $1 - P_+$ falls
+# exponentially, but keeps pulling at a high one. Low temperatures learn hard and from mistakes
+# only; high temperatures learn softly from everything.
 
 # %%
-ahead = int(np.argmax(positives(base) - negatives(base).max(axis=1)))
-easy = float(positives(base)[ahead]), negatives(base)[ahead]
+easiest = int(np.argmax(positives(base) - negatives(base).max(axis=1)))
+easy = float(positives(base)[easiest]), negatives(base)[easiest]
 print("temperature   behind: 1 - P+     pull    ahead: 1 - P+     pull")
 for t in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
-    behind, before = (-float(gradient(s, others, t)[0]) for s, others in ((S_PLUS, S_MINUS), easy))
-    print(f"{t:11g}  {t * behind:15.3f}  {behind:7.2f}  {t * before:15.1e}  {before:7.1e}")
+    behind, ahead = (-float(gradient(*cosines, t)[0]) for cosines in ((S_PLUS, S_MINUS), easy))
+    print(f"{t:11g}  {t * behind:15.3f}  {behind:7.2f}  {t * ahead:15.1e}  {ahead:7.1e}")
 
 # %% [markdown]
 # ## How many negatives share the push
 #
-# The entropy of $r$ says how many: $e^{H(r)}$ *effective negatives*. It only ever rises with
-# temperature, because its slope is a variance:
+# The entropy of $r$ gives the number of *effective negatives*, $e^{H(r)}$. It never decreases as
+# temperature rises, because its derivative is a variance:
 #
-# $$\frac{dH}{dt} = \frac{\mathrm{Var}_r(s)}{t^3} \ge 0$$
+# $$\frac{dH}{dt} = \frac{\mathrm{Var}_r(s)}{t^3} \ge 0,$$
 #
 # where the variance is that of the similarities under $r$ itself.
 
@@ -325,24 +333,31 @@ for t in (0.02, 0.1, 0.5):
     print(f"t = {t:g}: {count:5.1f} effective; dH/dt {by_jax:.3f} by JAX, {formula:.3f} by formula")
 
 # %% [markdown]
-# ## Only the spread of the logits counts
+# ## Only the spread of the logits matters
 #
-# Whom the push goes to, $P$, $r$ and $H$, depends on similarities and temperature through the
-# logits $s/t$ alone. (How hard it is does not: the pull $(1 - P_+)/t$ has another $t$, and so has
-# $dH/dt$.) So whether 0.02 is a low temperature depends on the encoder: it is low if the cosines of
-# a query's negatives are spread over 0.2, and not at all if they are spread over 0.02.
+# $P$, $r$ and $H$ depend on similarities and temperature only through the logits $s/t$. (How hard a
+# query pushes, $(1 - P_+)/t$, and $dH/dt$ contain further factors of $t$.) So whether 0.02 is a low
+# temperature depends on the encoder. It is low if the cosines of a query's negatives are spread
+# over 0.2, and not low at all if they are spread over 0.02.
 #
-# Five encoders: the first one before it has learned anything, and four after. Left, effective
-# negatives (mean over queries) at each temperature: the same $t$ is a handful of negatives for one
-# encoder and most of them for another. Right, the same lines against $t/\sigma$, where $\sigma$ is
-# the standard deviation of the cosines of a query's negatives: most of the difference is gone. The
-# dotted line is $N e^{-\sigma^2/2t^2}$, what cosines from a normal distribution would give.
+# The plots show five encoders: one before training and four trained ones. On the left, the same
+# temperature means a handful of effective negatives (mean over queries) for one encoder and most of
+# them for another. On the right, the same curves are plotted against $t/\sigma$, where $\sigma$ is
+# the standard deviation of the cosines of a query's negatives, and most of the difference
+# disappears. The dotted line is $N e^{-\sigma^2/2t^2}$, which is the number for normally
+# distributed cosines.
+
 
 # %%
-parts = assemble(experiment)
-untrained = [similarities(parts.encoder, parts.program.start.init(seed)) for seed in (0, 1)]
-encoders = {"before training": untrained} | {f"trained at {t:g}": trained[t] for t in SHOWN}
-styles = dict(zip(encoders, ["tab:red", *COLOURS.values()], strict=True))
+def before_training(seed):
+    """Similarities by an encoder with initial parameters."""
+    run = contrastive.build(experiment.replace(init_seed=seed))
+    return similarities(run.encoder.with_params(run.init().params["encoder"]))
+
+
+untrained = [before_training(seed) for seed in (0, 1)]
+encoders = {"before training": untrained} | {f"trained at {t:g}": trained[t] for t in HIGHLIGHTED}
+styles = dict(zip(encoders, ["tab:red", *COLORS.values()], strict=True))
 
 
 def spread(s):
@@ -355,12 +370,12 @@ def effective(s, t):
     return float(np.exp(entropy(negatives(s), t)).mean())
 
 
-heat = np.geomspace(0.003, 1, 40)
+temperature_grid = np.geomspace(0.003, 1, 40)
 _, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.4), sharey=True)
 for name, (s, _) in encoders.items():
-    counts = [effective(s, t) for t in heat]
-    left.plot(heat, counts, color=styles[name], label=name)
-    right.plot(heat / spread(s), counts, color=styles[name])
+    counts = [effective(s, t) for t in temperature_grid]
+    left.plot(temperature_grid, counts, color=styles[name], label=name)
+    right.plot(temperature_grid / spread(s), counts, color=styles[name])
 ratio = np.geomspace(0.2, 30, 60)
 right.plot(ratio, N * np.exp(-0.5 / ratio**2), "k:", lw=1)
 left.set(xscale="log", yscale="log", xlabel="temperature", ylabel=f"effective negatives of {N}")
@@ -371,93 +386,94 @@ plt.show()
 # %% [markdown]
 # ## Training fits the spread to the temperature
 #
-# An encoder is not given its spread, it learns it, and from the temperature. The table has each
-# encoder's spread, the distance of its positives above its negatives, and how many negatives are
-# in effect at its own temperature and at others.
+# Training sets the spread of an encoder, and the temperature determines what it becomes. The table
+# shows each encoder's spread, the mean cosines of its positives and negatives, and how many
+# negatives are effective at several temperatures.
 #
-# - At a low temperature small differences of cosines are already large differences of logits.
-#   Training has no reason to widen them, and leaves a narrow spread high up: published encoders
-#   trained at 0.01 say so themselves (E5's cosines lie in about 0.7 to 1, BGE's first ones in 0.6
-#   to 1, by their model cards).
-# - At a high temperature training widens the spread as far as it can, but a cosine ends at 1. At
-#   0.5 the largest possible logit difference is 4, and most negatives stay in effect however long
-#   one trains: the encoder *cannot* discriminate more finely.
+# - At a low temperature, small differences of cosines are already large differences of logits.
+#   Training has no reason to widen them, and leaves a narrow spread of high cosines. Published
+#   encoders that were trained at 0.01 report this on their model cards: the cosines of E5 lie in
+#   about 0.7 to 1, and those of the first BGE in 0.6 to 1.
+# - At a high temperature, training widens the spread as far as it can, but a cosine cannot exceed
+#   1. At 0.5 the largest possible difference of logits is 4, so most negatives stay effective no
+#   matter how long training continues, and the encoder *cannot* discriminate more finely.
 
 # %%
-rows = {f"trained at {t:g}": trained[t][0] for t in TEMPERATURES}
-rows = {"before training": untrained[0], **rows}
+rows = {"before training": untrained[0]}
+rows |= {f"trained at {t:g}": trained[t][0] for t in TEMPERATURES}
 print(f"{'':16}  spread  positive  negative   R@1   effective negatives of {N} at t =")
 print(f"{'':16}                                       0.01   0.02   0.05    0.1    0.5")
 for name, s in rows.items():
-    found = "".join(f"{effective(s, t):7.0f}" for t in (0.01, 0.02, 0.05, 0.1, 0.5))
+    counts = "".join(f"{effective(s, t):7.0f}" for t in (0.01, 0.02, 0.05, 0.1, 0.5))
     means = f"{positives(s).mean():8.2f}  {negatives(s).mean():8.2f}"
-    right = float(np.mean(s.argmax(axis=1) == np.arange(N + 1)))
-    print(f"{name:16}  {spread(s):6.3f}  {means}  {right:4.2f}  {found}")
+    print(f"{name:16}  {spread(s):6.3f}  {means}  {recall_at_1(s):4.2f}  {counts}")
 
 # %% [markdown]
 # ## Why 0.02 for a pretrained encoder
 #
-# Read the table by rows. The encoders trained at 0.01 and 0.02 stand for published ones, which
-# were trained at such temperatures: they bring a narrow spread. At 0.02 a part of their negatives
-# is in effect, the hard ones; at 0.1 most are, and at 0.5 all. There the softmax is nearly flat
-# and says much the same of every document: before training can tell documents apart it has to pull
-# the whole arrangement wider, and what the encoder knew is in that arrangement. So keep to the
-# temperature that an encoder was trained at, and where it is not known begin at 0.02, which is
-# FlagEmbedding's default.
+# Read the table row by row. The encoders trained at 0.01 and 0.02 stand for published encoders,
+# which were trained at such temperatures and have a narrow spread. At 0.02 only some of their
+# negatives are effective, namely the hard ones; at 0.1 most of them are, and at 0.5 all. There the
+# softmax is nearly flat and treats all documents much the same. Training then has to widen the
+# whole arrangement before it can tell documents apart, and that arrangement holds what the encoder
+# has learned. So keep the temperature that an encoder was trained at. If you do not know it, start
+# at 0.02, which is the default of FlagEmbedding.
 #
-# That is the mechanism, and not a measurement of your task. The encoders here have little to lose,
-# and by the column R@1 those of a higher temperature are the better ones. And an encoder that was
-# not trained contrastively has another spread: for BERT-base, SimCSE (arXiv:2104.08821) found 0.05
-# best.
+# This explains the mechanism but does not measure it for your task. The encoders here have little
+# to lose, and by the column R@1 those trained at higher temperatures (up to 0.2) are better. An
+# encoder that was not trained contrastively has a different spread: for BERT-base, SimCSE
+# (arXiv:2104.08821) found 0.05 to be best.
 #
 # ## Why 0.05 to 0.1 from scratch
 #
-# Read the row before training. Its spread is that of random vectors, wide already, and at 0.02 few
-# negatives are in effect. But *which*? Two encoders that differ in their first vectors alone can
-# be asked: the overlap of their penalty distributions,
+# Read the row for the encoder before training. Its spread is that of random vectors, which is wide
+# already, so few negatives are effective at 0.02. But *which* ones? To find out, compare two
+# encoders that differ only in their initial parameters, by the overlap of their penalty
+# distributions,
 #
-# $$\sum_j \min(r^{(1)}_j, r^{(2)}_j),$$
+# $$\sum_j \min(r^{(1)}_j, r^{(2)}_j).$$
 #
-# is the part of the push that both give to the same negatives. What is not common is noise, and
-# at low temperatures before training nearly all is.
+# It is the part of the push that both encoders give to the same negatives. The rest is noise, and
+# before training nearly all of the push is noise at low temperatures.
 
 
 # %%
-def overlap(two, t):
-    """Common part of the penalty distributions of two encoders, mean over queries."""
-    one, other = (np.asarray(penalty(negatives(s), t)) for s in two)
-    return float(np.minimum(one, other).sum(axis=1).mean())
+def overlap(seeds, t):
+    """Common part of the penalty distributions of two seeds, mean over queries."""
+    first, second = (np.asarray(penalty(negatives(s), t)) for s in seeds)
+    return float(np.minimum(first, second).sum(axis=1).mean())
 
 
 _, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.4), sharey=True)
-for name, two in encoders.items():
-    common = [overlap(two, t) for t in heat]
-    left.plot(heat, common, color=styles[name], label=name)
-    right.plot([effective(two[0], t) for t in heat], common, color=styles[name])
+for name, seeds in encoders.items():
+    overlaps = [overlap(seeds, t) for t in temperature_grid]
+    left.plot(temperature_grid, overlaps, color=styles[name], label=name)
+    right.plot([effective(seeds[0], t) for t in temperature_grid], overlaps, color=styles[name])
 left.set(xscale="log", xlabel="temperature", ylabel="overlap of two seeds", ylim=(0, 1))
 right.set(xscale="log", xlabel="effective negatives")
 left.legend(fontsize=8)
 plt.show()
 print("temperature         0.02   0.05    0.1")
-for name, two in encoders.items():
-    print(f"{name:16}" + "".join(f"{overlap(two, t):7.2f}" for t in (0.02, 0.05, 0.1)))
+for name, seeds in encoders.items():
+    print(f"{name:16}" + "".join(f"{overlap(seeds, t):7.2f}" for t in (0.02, 0.05, 0.1)))
 
 # %% [markdown]
-# Right: at the same number of effective negatives, trained encoders agree about who they are far
-# more than untrained ones do. A low temperature stakes the gradient on the order of the most
-# similar negatives, and that order has to be worth something. From scratch it is not yet. At 0.05
-# to 0.1 the push is spread over so many negatives that a good part of it is common, and the
-# encoder learns what the data say rather than what its first vectors said. A way to have both is to
-# begin high and come down (`loss.policy:warm-down`).
+# The right plot shows that, at the same number of effective negatives, trained encoders agree far
+# more about which negatives those are. A low temperature relies on the order of the most similar
+# negatives, and from scratch this order does not mean anything yet. At 0.05 to 0.1 the push is
+# spread over so many negatives that a good part of it is common to both seeds, and the encoder
+# learns from the data rather than from its initial parameters. To have both advantages, start at a
+# high temperature and lower it during training (`loss.policy:warm-down`).
 #
 # ## What to remember
 #
-# - Temperature divides similarities; the gradient is $P/t$. It decides whom the push goes to and
-#   how hard.
-# - What counts is $t$ beside the spread of the negatives' cosines. `effective_negatives` in a
-#   run's log is the number to watch: near 1 in the first steps, the temperature is low for this
-#   encoder; near all of them at the end, high.
-# - Low temperatures leave narrow spreads, and encoders trained at them want them again: 0.02.
-#   Encoders from scratch have nothing to stake on a few negatives: 0.05 to 0.1.
-# - These are places to start from. The best temperature depends on the data, and
-#   [a sweep](03_sweep.ipynb) finds it.
+# - Temperature divides similarities, and the gradient is $P/t$. It decides which negatives are
+#   pushed and how hard.
+# - What matters is $t$ relative to the spread of the negatives' cosines. Watch
+#   `effective_negatives` in the log of a run: near 1 in the first steps, the temperature is low for
+#   this encoder; near the number of negatives at the end, it is high.
+# - Low temperatures leave narrow spreads, and encoders that were trained at low temperatures need
+#   them again: start at 0.02. Encoders from scratch cannot rely on a few negatives yet: start at
+#   0.05 to 0.1.
+# - These are starting points. The best temperature depends on the data, and [a
+#   sweep](03_sweep.ipynb) finds it.

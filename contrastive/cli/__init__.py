@@ -1,3 +1,3 @@
-"""The command line. Heavy imports wait until a command needs them, so that --help is instant."""
+"""The command line. Heavy imports are deferred until a command needs them, to keep --help fast."""
 
-from contrastive.cli.entry import main as main
+from contrastive.cli.main import main as main

@@ -1,36 +1,39 @@
-"""Commands of experiment files: train and sweep."""
+"""Commands that train experiments: train and sweep."""
 
 from __future__ import annotations
 
-import importlib.util
-import traceback
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pydantic
 import tyro
 
+from contrastive.cli.experiment_files import experiment_file, load_experiments
+from contrastive.cli.flags import REGISTRY
 from contrastive.cli.stopping import stoppable
-from contrastive.config import Experiment
 from contrastive.errors import ConfigError
+from contrastive.training.experiment import Experiment
 
 
-def train(file: tyro.conf.Positional[Path], /, *, workdir: Path, setting: str = "default") -> None:
-    """Train the experiment of a file: contrastive train FILE.py --workdir DIR.
+def train(file: tyro.conf.Positional[str], /, *, workdir: Path, setting: str = "default") -> None:
+    """Train an experiment: contrastive train FILE.py --workdir DIR.
 
-    Every field of the experiment is a flag: --loss.temperature 0.05 --steps 500. See them all with
-    contrastive train FILE.py --help. The same command again goes on where the run stopped.
+    Every field of the experiment is a flag: --loss.temperature 0.05 --steps 500. List them with
+    contrastive train FILE.py --help. Run the same command again to resume a stopped run.
 
     Args:
-      file: A Python file that defines an Experiment called `default`, and perhaps others.
-      workdir: Folder of the run: config, metrics, checkpoints, model and results.
-      setting: Which Experiment of the file.
+      file: A Python file that defines an Experiment called `default`, and possibly others; or
+        quickstart, which comes with the package.
+      workdir: Folder for the config, metrics, checkpoints, model and results of the run.
+      setting: Name of the Experiment in the file.
     """
-    train_file(str(file), ["--workdir", str(workdir), "--setting", setting])
+    train_file(file, ["--workdir", str(workdir), "--setting", setting])
 
 
 def sweep(
-    file: tyro.conf.Positional[Path],
+    file: tyro.conf.Positional[str],
     /,
     *,
     workdir: Path,
@@ -39,34 +42,71 @@ def sweep(
 ) -> None:
     """Train an experiment at many settings: contrastive sweep FILE.py --workdir DIR ...
 
-    A flag with several numbers is swept, every combination of several flags:
+    A flag with several numbers is swept; several such flags give all combinations:
     --loss.temperature 0.01 0.02 0.05 0.1 --optimizer.learning_rate 1e-3 3e-3 --seeds 3. All other
-    flags are those of `contrastive train`. Runs that differ in numbers of the loss and the
-    optimizer are one program that shares batches; values of other fields are programs one after
-    the other. The same command again goes on where the sweep stopped.
+    flags are those of `contrastive train`. Runs that differ only in floating-point settings of the
+    loss and the optimizer are trained as one program that shares batches; values of other fields
+    are trained one after the other. Run the same command again to resume a stopped sweep.
 
     Args:
-      file: A Python file that defines an Experiment called `default`, and perhaps others.
-      workdir: Folder of the sweep: sweep.json and sweep.parquet, a row a run, and score.png.
-      seeds: Runs of each setting, with other first parameters and dropout.
-      setting: Which Experiment of the file.
+      file: A Python file that defines an Experiment called `default`, and possibly others; or
+        quickstart, which comes with the package.
+      workdir: Folder for sweep.json and sweep.parquet, which have one row per run, and score.png.
+      seeds: Number of runs per setting, with different initialization and dropout.
+      setting: Name of the Experiment in the file.
     """
-    sweep_file(
-        str(file),
-        ["--workdir", str(workdir), "--seeds", str(seeds), "--setting", setting],
-    )
+    sweep_file(file, ["--workdir", str(workdir), "--seeds", str(seeds), "--setting", setting])
+
+
+def train_file(file: str, arguments: list[str]) -> None:
+    """Trains the experiment of a file.
+
+    Args:
+      file: The file, or the name of an experiment of this package.
+      arguments: The other words of the command line.
+    """
+    settings = load_experiments(experiment_file(file))
+    chosen = _chosen(file, settings, arguments)
+
+    def command(
+        workdir: Path,
+        setting: str = chosen,
+        experiment: Annotated[Experiment, tyro.conf.arg(name="")] = settings[chosen],
+    ) -> tuple[Path, Experiment]:
+        """Train or resume a run.
+
+        Args:
+          workdir: Folder for the config, metrics, checkpoints, model and results of the run.
+          setting: Name of the Experiment in the file, which the flags below change.
+          experiment: The run.
+        """
+        del setting
+        return workdir, experiment
+
+    workdir, experiment = _parse(command, f"contrastive train {file}", arguments)
+    with stoppable():
+        from contrastive.devices.distributed import is_first
+        from contrastive.training.train import train_experiment
+
+        results = train_experiment(experiment, workdir)
+        if not is_first():
+            return
+        if results is None:
+            print(f"Stopped and saved in {workdir}. The same command goes on from there.")
+        else:
+            _show(results, workdir)
 
 
 def sweep_file(file: str, arguments: list[str]) -> None:
     """Sweeps the experiment of a file.
 
     Args:
-      file: The file.
+      file: The file, or the name of an experiment of this package.
       arguments: The other words of the command line.
     """
-    from contrastive.lab.grid import Grid, take_axes
+    from contrastive.sweeps.grid import Grid, take_axes
 
-    settings = load_experiments(Path(file))
+    settings = load_experiments(experiment_file(file))
     chosen = _chosen(file, settings, arguments)
     axes, rest = take_axes(arguments, settings[chosen])
 
@@ -79,98 +119,61 @@ def sweep_file(file: str, arguments: list[str]) -> None:
         """Train an experiment at many settings: a flag with several numbers is swept.
 
         Args:
-          workdir: Folder of the sweep: sweep.json and sweep.parquet, a row a run, and score.png.
-          seeds: Runs of each setting, with other first parameters and dropout.
-          setting: Experiment of the file that the flags below change.
-          experiment: What all runs share.
+          workdir: Folder for sweep.json and sweep.parquet, which have one row per run, and
+            score.png.
+          seeds: Number of runs per setting, with different initialization and dropout.
+          setting: Name of the Experiment in the file, which the flags below change.
+          experiment: Settings that all runs share.
         """
         del setting
         return workdir, seeds, experiment
 
-    workdir, seeds, base = tyro.cli(
-        command,
-        prog=f"contrastive sweep {file}",
-        args=rest,
-        config=(tyro.conf.CascadeSubcommandArgs,),
-    )
+    workdir, seeds, base = _parse(command, f"contrastive sweep {file}", rest)
     grid = Grid(base, axes, seeds)
     with stoppable():
-        from contrastive.lab.plots import draw
-        from contrastive.lab.sweep import sweep
-        from contrastive.lab.table import shown
+        from contrastive.sweeps.plots import draw
+        from contrastive.sweeps.sweep import run_sweep
+        from contrastive.sweeps.table import shown
 
-        table = sweep(grid, workdir)
+        table = run_sweep(grid, workdir)
         if table is None:
             print(f"Stopped and saved in {workdir}. The same command goes on from there.")
             return
-        draw(table, workdir)
+        try:
+            picture = draw(table, workdir)
+        except ConfigError as error:  # without matplotlib
+            picture = None
+            print(f"contrastive: no picture was drawn: {error}", file=sys.stderr)
         runs, seconds = len(table["rows"]), table["session_seconds"]
         print(f"\n{table['name']}: {runs} runs, {seconds:.0f} s in this session\n")
-        chosen_by = f"validation/{table['metric']}"
-        wanted = [chosen_by, "nDCG@10", "MRR@10", "Recall@10"]
-        print(shown(table, [name for name in wanted if any(name in row for row in table["rows"])]))
-        picture = f"   picture: {workdir / 'score.png'}" if table["axes"] else ""
-        print(f"\ntable: {workdir / 'sweep.json'}{picture}")
+        print(shown(table))
+        print(f"\ntable: {workdir / 'sweep.json'}{f'   picture: {picture}' if picture else ''}")
 
 
-def _chosen(file: str, settings: dict[str, Experiment], arguments: list[str]) -> str:
-    """The setting decides the defaults of all other flags, so it is looked for first."""
-    chosen = tyro.cli(_Setting, args=arguments, return_unknown_args=True, add_help=False)[0].setting
-    if chosen not in settings:
-        raise ConfigError(f"{file} has no setting {chosen!r}; it has {', '.join(settings)}")
-    return chosen
-
-
-def train_file(file: str, arguments: list[str]) -> None:
-    """Trains the experiment of a file.
-
-    Args:
-      file: The file.
-      arguments: The other words of the command line.
-    """
-    settings = load_experiments(Path(file))
-    chosen = _chosen(file, settings, arguments)
-
-    def command(
-        workdir: Path,
-        setting: str = chosen,
-        experiment: Annotated[Experiment, tyro.conf.arg(name="")] = settings[chosen],
-    ) -> tuple[Path, Experiment]:
-        """Train, or go on with, one run.
-
-        Args:
-          workdir: Folder of the run: config, metrics, checkpoints, model and results.
-          setting: Experiment of the file that the flags below change.
-          experiment: The run.
-        """
-        del setting
-        return workdir, experiment
-
-    workdir, experiment = tyro.cli(
+def _parse(command: Any, program: str, arguments: list[str]) -> Any:
+    return tyro.cli(
         command,
-        prog=f"contrastive train {file}",
+        prog=program,
         args=arguments,
         config=(tyro.conf.CascadeSubcommandArgs,),
+        registry=REGISTRY,
     )
-    with stoppable():
-        from contrastive.training.distributed import is_first
-        from contrastive.training.runner import run
-
-        results = run(experiment, workdir)
-        if not is_first():
-            return
-        if results is None:
-            print(f"Stopped and saved in {workdir}. The same command goes on from there.")
-        else:
-            _report(results, workdir)
 
 
 class _Setting(pydantic.BaseModel):
     setting: str = "default"
 
 
-def _report(results: dict, workdir: Path) -> None:
-    from contrastive.evaluation.metrics import table
+def _chosen(file: str, settings: Mapping[str, Experiment], arguments: list[str]) -> str:
+    """Finds the setting first, as it determines the defaults of all other flags."""
+    chosen = tyro.cli(_Setting, args=arguments, return_unknown_args=True, add_help=False)[0].setting
+    if chosen not in settings:
+        raise ConfigError(f"{file} has no setting {chosen!r}; it has {', '.join(settings)}")
+    return chosen
+
+
+def _show(results: Mapping[str, Any], workdir: Path) -> None:
+    from contrastive.cli.scores import score_tables
 
     session = results["session"]
     print(
@@ -178,45 +181,6 @@ def _report(results: dict, workdir: Path) -> None:
         f"training in this session, {session['waiting_share']:.1%} of it waiting for data; "
         f"temperature {results['temperature']:.3g}"
     )
-    if "scores" in results:
-        print(
-            f"{results['task']}: {results['queries']} queries, {results['documents']} documents\n"
-        )
-        rows = [("BM25", results["bm25"]), (results["name"], results["scores"])]
-        print(table(rows, ["nDCG@10", "MRR@10", "Recall@10"]))
+    for words in score_tables(results["name"], results):
+        print(words)
     print(f"\nmodel: {workdir / 'model'}   results: {workdir / 'results.json'}")
-
-
-def load_experiments(file: Path) -> dict[str, Experiment]:
-    """The experiments a Python file defines at its top level, by name.
-
-    Args:
-      file: The file; it is executed.
-
-    Returns:
-      Settings, `default` among them.
-
-    Raises:
-      ConfigError: If there is no such file, or no such experiment in it.
-    """
-    if not file.is_file():
-        raise ConfigError(
-            f"{file}: no such file; expected a Python file that defines an Experiment"
-        )
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{file} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        line = max((f.lineno or 0 for f in frames if f.filename == str(file)), default=0)
-        where = f"{file}:{line}" if line else str(file)
-        raise ConfigError(f"{where}: {type(error).__name__}: {error}") from error
-    settings = {
-        name: value for name, value in vars(module).items() if isinstance(value, Experiment)
-    }
-    if "default" not in settings:
-        raise ConfigError(f"{file} defines no Experiment called `default`; it has {list(settings)}")
-    return settings

@@ -11,35 +11,39 @@ from contrastive.cli.stopping import stoppable
 
 
 def advise(workdir: tyro.conf.Positional[Path], /) -> None:
-    """Say what a run shows about its temperature, and what to change: contrastive advise DIR.
+    """Diagnose the temperature of a run and suggest what to change: contrastive advise DIR.
 
-    Looks at the metrics of a run that is finished, at work or diverged, and tells too low from too
-    high, and both from a learning rate, copies among negatives, and embeddings of any length. Of a
-    sweep it says so of each setting, by what most seeds show, and which setting scores best.
+    Reads the metrics of a run that is finished, in progress or diverged, and says whether the
+    temperature is too low or too high, or whether the cause is the learning rate, duplicates among
+    the negatives, or embeddings that are not normalized. For a sweep, it reports what most seeds
+    of each setting show, and which setting scores best.
 
     Args:
-      workdir: Of `contrastive train`, `contrastive sweep`, or `training` in that of `finetune`.
+      workdir: Folder of `contrastive train` or `contrastive sweep`, or the `training` folder of
+        `contrastive finetune`.
     """
-    from contrastive.lab.advisor import advise as found
+    from contrastive.advice.advisor import advise as find
 
-    for finding in found(workdir):
+    for finding in find(workdir):
         print(f"{finding.cause}: {finding.seen}\n    {finding.advice}")
 
 
 def report(
     folders: tyro.conf.Positional[tuple[Path, ...]], /, *, output: Path | None = None
 ) -> None:
-    """Make one HTML page of runs and sweeps: contrastive report DIR [DIR ...].
+    """Make an HTML report of runs and sweeps: contrastive report DIR [DIR ...].
 
-    Scores against temperature, histograms of cosines under a slider, penalties, training curves,
-    uniformity and tolerance, differences of configs and advice. The page needs no network.
+    The page shows scores against temperature, histograms of cosines with a slider, penalties,
+    training curves, uniformity and tolerance, config differences and advice. It works offline.
 
     Args:
-      folders: Of `contrastive train`, `contrastive sweep`, or `training` in that of `finetune`.
-      output: The page; report.html in the first folder unless given.
+      folders: Folders of `contrastive train` or `contrastive sweep`, or the `training` folder of
+        `contrastive finetune`.
+      output: The page to write; report.html in the first folder by default.
     """
-    from contrastive.lab.report.page import write_report
+    from contrastive.lazy import optional
 
+    write_report = optional("contrastive.reports.page", "report").write_report
     print(f"report: {write_report(folders, output)}")
 
 
@@ -53,21 +57,22 @@ def reproduce(
 ) -> None:
     """Reproduce a paper's result: contrastive reproduce T1.
 
-    Runs its experiment, draws the paper's figure beside ours, and says which claims held. What was
-    run before is not run again.
+    Runs the experiment, draws the paper's figure beside ours, and reports which claims held.
+    Finished runs are not repeated.
 
     Args:
-      name: T1 to T8, or a file that defines a Paper. T1 SimCSE's temperatures; T2 uniformity and
-        tolerance; T3 normalisation; T4 the modality gap; T5 batches and decoupling; T6 false
-        negatives; T7 who sets the temperature; T8 memory and exactness.
-      workdir: Folder of its runs, results.json and figure.png; runs/papers/NAME unless given.
-      setting: small takes minutes on two cores, full is the paper's and for a pod.
-      data: Folder of the data sets, CONTRASTIVE_DATA unless given; experiments/papers/README.md
-        says what is in it.
+      name: T1 to T8, or a file that defines a Paper. T1: SimCSE's temperatures; T2: uniformity and
+        tolerance; T3: normalization; T4: the modality gap; T5: batch size and decoupling; T6:
+        false negatives; T7: temperature policies; T8: memory and exactness.
+      workdir: Folder for the runs, results.json and figure.png; runs/papers/NAME-SETTING by
+        default.
+      setting: small takes minutes on two cores; full is the paper's setting and needs a pod.
+      data: Folder of the data sets; CONTRASTIVE_DATA by default. experiments/papers/README.md
+        describes its contents.
     """
     with stoppable():
-        from contrastive.lab.paper import Where, data_folder, open_paper
-        from contrastive.lab.paper import reproduce as run
+        from contrastive.papers.paper import Where, data_folder, open_paper
+        from contrastive.papers.paper import reproduce as run
 
         paper = open_paper(name)
         folder = workdir or Path("runs") / "papers" / f"{paper.name}-{setting}"

@@ -1,4 +1,4 @@
-"""Commands of trained models: evaluate, encode and search."""
+"""Commands that use trained models: evaluate, encode and search."""
 
 from __future__ import annotations
 
@@ -6,98 +6,165 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias
 
 import pydantic
 import tyro
 
 from contrastive.errors import ConfigError
 
+if TYPE_CHECKING:
+    from contrastive.encoder import Encoder
+
 _Pooling: TypeAlias = Literal["mean", "cls", "last_token"] | None
 
 
 def evaluate(
-    model: tyro.conf.Positional[Path],
+    model: tyro.conf.Positional[str],
     /,
     *,
-    beir: Path,
+    retrieval: tuple[str, ...] = (),
     split: str = "test",
-    bm25: bool = True,
+    sts: tuple[str, ...] = (),
+    pairs: tuple[str, ...] = (),
+    reranking: tuple[str, ...] = (),
+    clustering: tuple[str, ...] = (),
+    classification: tuple[str, str] | None = None,
+    tasks: Path | None = None,
+    baselines: bool = True,
     pooling: _Pooling = None,
+    parts: tuple[Path, ...] = (),
+    output: Path | None = None,
 ) -> None:
-    """Score a trained model, beside BM25, on a retrieval task in BEIR's layout.
+    """Score a trained model, with BM25 for retrieval: contrastive evaluate RUN --retrieval DIR.
+
+    Every task is a file or folder of data; `contrastive.tasks` documents the formats.
 
     Args:
-      model: Folder of a run, or of a model.
-      beir: Folder of the task: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv.
-      split: Which judgements.
-      bm25: Whether to score BM25 too.
-      pooling: For a folder that does not say how it pools.
+      model: Folder of a run or of a model, or a name on the Hugging Face Hub.
+      retrieval: Folders in BEIR's or FlagEmbedding's layout, or .jsonl files of held-out rows.
+      split: Split of the judgments in these folders.
+      sts: Files with rows {"sentence1", "sentence2", "score"}.
+      pairs: Files with rows {"sentence1", "sentence2", "label"}, for pair classification.
+      reranking: Files with rows {"query", "pos", "neg"}.
+      clustering: Files with rows {"text", "label"}.
+      classification: Two files with rows {"text", "label"}, for training and for testing.
+      tasks: A Python file that defines `evaluators`, a dict of evaluators by name.
+      baselines: Whether to also score baselines such as BM25.
+      pooling: Pooling of a model whose folder does not specify it.
+      parts: Python files that define the encoder which the model's folder names.
+      output: A JSON file to write the scores to.
     """
-    from contrastive.evaluation import retrieval
-    from contrastive.evaluation.metrics import METRICS, table
-    from contrastive.evaluation.task import load_beir
+    from contrastive import tasks as known
+    from contrastive.cli.experiment_files import execute
+    from contrastive.cli.scores import score_tables
+    from contrastive.files import write_json
+    from contrastive.tasks._suite import Suite
+    from contrastive.training.results import versions
 
-    encoder, params = _load(model, pooling)
-    task = load_beir(beir, split)
-    rows = [("BM25", retrieval.evaluate_bm25(task))] if bm25 else []
-    rows.append((model.name, retrieval.evaluate(encoder, params, task)))
-    print(f"{task.name}: {len(task.queries)} queries, {len(task.corpus)} documents\n")
-    print(table(rows, list(METRICS)))
+    evaluators = {}
+    for kind, paths in (
+        (lambda path: known.Retrieval(path, split=split), retrieval),
+        (known.STS, sts),
+        (known.PairClassification, pairs),
+        (known.Reranking, reranking),
+        (known.Clustering, clustering),
+    ):
+        evaluators |= {_name(path, evaluators): kind(path) for path in paths}
+    if classification is not None:
+        train, test = classification
+        evaluators[_name(test, evaluators)] = known.Classification(train=train, test=test)
+    if tasks is not None:
+        evaluators |= getattr(execute(tasks), "evaluators", {})
+    if not evaluators:
+        raise ConfigError("there is no task to score the model on; give --retrieval DIR or another")
+    suite = Suite(evaluators)
+    encoder = _load(model, pooling, parts)
+    results = {
+        "model": model,
+        "scores": suite.scores(encoder),
+        "baselines": suite.baselines() if baselines else {},
+        "evaluators": suite.describe(),
+        "versions": versions(),
+    }
+    for words in score_tables(Path(model).name, results):
+        print(words)
+    if output is not None:
+        write_json(output, results)
+        print(f"scores: {output}")
+
+
+def _name(path: str, taken: dict) -> str:
+    """Names a task after its file or folder, with more of its path if that name is taken."""
+    parts = [part for part in Path(path).absolute().parts if part != "/"]
+    parts[-1] = parts[-1].split(".")[0] or parts[-1]
+    for count in range(1, len(parts) + 1):
+        name = "-".join(parts[-count:])
+        if name not in taken:
+            return name
+    raise ConfigError(f"{path} is given twice")
 
 
 def encode(
-    model: tyro.conf.Positional[Path],
+    model: tyro.conf.Positional[str],
     /,
     *,
     input: Path,
     output: Path,
     kind: Literal["query", "document"] = "document",
+    truncate_dim: pydantic.PositiveInt | None = None,
     pooling: _Pooling = None,
+    parts: tuple[Path, ...] = (),
 ) -> None:
-    """Embed the lines of a text file: a row of vectors.npy for each, float32.
+    """Embed the lines of a text file as float32 vectors, one row per line.
 
     Args:
-      model: Folder of a run, or of a model.
-      input: Text file, UTF-8, a text a line.
+      model: Folder of a run or of a model, or a name on the Hugging Face Hub.
+      input: UTF-8 text file with one text per line.
       output: NumPy file to write.
-      kind: Which prompt and length texts get.
-      pooling: For a folder that does not say how it pools.
+      kind: Whether to use the prompt and maximum length of queries or of documents.
+      truncate_dim: Number of leading values of each embedding to keep (Matryoshka).
+      pooling: Pooling of a model whose folder does not specify it.
+      parts: Python files that define the encoder which the model's folder names.
     """
     import numpy as np
 
     texts = _lines(input)
-    with _whole(output) as file:  # opened first: an hour of encoding needs a place to go
-        encoder, params = _load(model, pooling)
-        vectors = (encoder.queries if kind == "query" else encoder.documents)(params, texts)
+    with _whole(output) as file:  # opened before encoding, which may take an hour, to fail early
+        encoder = _load(model, pooling, parts)
+        embed = encoder.encode_queries if kind == "query" else encoder.encode_documents
+        vectors = embed(texts, truncate_dim=truncate_dim)
         np.save(file, vectors)
     print(f"{output}: {vectors.shape[0]} vectors of width {vectors.shape[1]}")
 
 
 def search(
-    run: tyro.conf.Positional[Path],
+    run: tyro.conf.Positional[str],
     query: tyro.conf.Positional[str],
     /,
     *,
     corpus: Path | None = None,
     top: pydantic.PositiveInt = 3,
     pooling: _Pooling = None,
+    parts: tuple[Path, ...] = (),
 ) -> None:
     """Show the documents nearest to a query.
 
     Args:
-      run: Folder of a run; with --corpus, of a model.
-      query: What to look for.
-      corpus: Text file, UTF-8, a document a line; the run's held-out documents unless given.
-      top: Documents to show.
-      pooling: For a folder that does not say how it pools.
+      run: Folder of a run; with --corpus also the folder of a model, or a name on the Hugging Face
+        Hub.
+      query: Text of the query.
+      corpus: UTF-8 text file with one document per line; the run's held-out documents by default.
+      top: Number of documents to show.
+      pooling: Pooling of a model whose folder does not specify it.
+      parts: Python files that define the encoder which the model's folder names.
     """
-    from contrastive.evaluation.topk import top_k
+    from contrastive.tasks.retrieval.topk import top_k
 
-    texts = _held_out(run) if corpus is None else _lines(corpus)
-    encoder, params = _load(run, pooling)
-    vectors = encoder.documents(params, texts)
-    scores, places = top_k(encoder.queries(params, [query]), vectors, min(top, len(texts)))
+    texts = _held_out(Path(run)) if corpus is None else _lines(corpus)
+    encoder = _load(run, pooling, parts)
+    vectors = encoder.encode_documents(texts)
+    scores, places = top_k(encoder.encode_queries([query]), vectors, min(top, len(texts)))
     print(f"{query!r} in {len(texts)} documents\n")
     for rank, (score, place) in enumerate(zip(scores[0], places[0], strict=True), start=1):
         shown = texts[place].split("\n")
@@ -106,32 +173,32 @@ def search(
         print("\n".join(f"   {line[:96]}" for line in shown[:8]) + more + "\n")
 
 
-def _load(folder: Path, pooling: _Pooling):
-    from contrastive.evaluation.loading import load
-    from contrastive.training.compilation import keep_compiled_programs
-    from contrastive.training.mesh import make_mesh
+def _load(model: str, pooling: _Pooling, parts: tuple[Path, ...]) -> Encoder:
+    from contrastive.cli.experiment_files import execute
+    from contrastive.encoder import Encoder
 
-    keep_compiled_programs()
-    return load(folder, make_mesh(), pooling)
+    for file in parts:
+        execute(file)
+    return Encoder.from_pretrained(model, pooling=pooling)
 
 
 def _held_out(run: Path) -> list[str]:
-    from contrastive.data.opening import open_source
-    from contrastive.evaluation.task import from_examples
+    from contrastive.tasks._retrieval import Retrieval
     from contrastive.training.workdir import load_config
 
-    data = load_config(run).data
-    held_out = data.test or data.validation
-    if held_out is None:
-        raise ConfigError(
-            f"the run in {run} held nothing out; give --corpus FILE, a document a line"
-        )
-    return list(from_examples(open_source(held_out), "held out").corpus.values())
+    config = load_config(run)
+    for evaluator in (*config.final_evaluators.values(), *config.evaluators.values()):
+        if isinstance(evaluator, Retrieval) and not evaluator.is_inert:
+            # A text that is ranked under several prompts is listed once.
+            return list(dict.fromkeys(evaluator.load().corpus.values()))
+    raise ConfigError(
+        f"the run in {run} has no retrieval task; give --corpus FILE, one document per line"
+    )
 
 
 @contextlib.contextmanager
 def _whole(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the path's place once it is whole; after an error there is what was."""
+    """Opens a file that replaces `path` only once it is complete; an error leaves `path` as is."""
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; give the name of a file in it")
     partial = path.with_name(f".{path.name}.partial")
@@ -152,5 +219,5 @@ def _lines(path: Path) -> list[str]:
         raise ConfigError(f"{path} is not UTF-8, at byte {error.start + 1}") from None
     texts = lines[:-1] if lines[-1] == "" else lines
     if not texts:
-        raise ConfigError(f"{path} is empty; expected a text a line")
+        raise ConfigError(f"{path} is empty; expected one text per line")
     return texts

@@ -1,4 +1,4 @@
-"""Commands that may be asked to stop."""
+"""Handles requests to stop a command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Before and after the loop, which saves first, being asked to stop is an interrupt."""
+    """Treats SIGTERM like Ctrl-C outside of the training loop, which saves before it stops."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

@@ -1,1 +1,1 @@
-"""Sources, tokenisation, packing and batches by step; NumPy only."""
+"""The data pipeline: turns the rows of sources into batches, with one module per stage."""

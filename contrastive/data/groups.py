@@ -1,4 +1,4 @@
-"""What a step takes of an example: its query and a group of its documents."""
+"""Groups: the query of an example and the documents drawn for it in one step."""
 
 from __future__ import annotations
 
@@ -7,29 +7,31 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from contrastive.data.example import Example, Source, text_id
 from contrastive.errors import DataError
+from contrastive.sources._example import Example, text_id
+from contrastive.sources._examples import Examples
 
-_LONG = 100  # characters; shorter positives are never shuffled
+_LONG = 100  # characters; positives up to this length are never shuffled
 
 
 @dataclasses.dataclass(frozen=True)
-class Rules:
+class GroupRules:
     """How groups are drawn from one source.
 
     Attributes:
-      group_size: Documents a query: 1 positive and the rest hard negatives.
-      in_batch: Whether its queries see other queries' documents, and these see its documents.
-      few_negatives: What to do where a row has fewer negatives than the group wants.
-      query_prompt: Put before queries without a prompt of their own.
-      document_prompt: Put before documents.
-      row_prompt: What a row's own prompt, in place of {}, becomes before its query.
-      query_length: Most tokens of a query.
-      document_length: Most tokens of a document.
-      shuffle_ratio: Share of the long positives whose thirds are put in random order.
-      temperature: Of its queries, None for the run's.
-      teacher: Whether every document needs a teacher's score.
-      negative_scores: Whether these may be negative.
+      group_size: Number of documents per query: 1 positive, the rest hard negatives.
+      in_batch: Whether in-batch negatives are used for the source.
+      few_negatives: What to do when a row has fewer negatives than the group needs.
+      query_prompt: Text put before queries whose row has no prompt.
+      document_prompt: Text put before documents.
+      row_prompt: Template of the text put before the query of a row that has a prompt, which
+        replaces {}.
+      query_length: Maximum number of tokens per query.
+      document_length: Maximum number of tokens per document.
+      shuffle_ratio: Fraction of the long positives whose thirds are put in random order.
+      temperature: Temperature for queries of the source; None uses the temperature of the run.
+      scores: Whether every document needs a score.
+      negative_scores: Whether scores may be negative.
       labels: Whether every row needs a label.
     """
 
@@ -43,52 +45,52 @@ class Rules:
     document_length: int = 256
     shuffle_ratio: float = 0.0
     temperature: float | None = None
-    teacher: bool = False
+    scores: bool = False
     negative_scores: bool = True
     labels: bool = False
 
-    def check(self, source: Source) -> None:
-        """Refuses a source that some group cannot be drawn from.
+    def check(self, source: Examples) -> None:
+        """Checks that a group can be drawn from every row of a source.
 
         Raises:
-          DataError: Naming the row.
+          DataError: If some row does not allow it; the message names the row.
         """
         least = {"refuse": self.group_size - 1, "repeat": min(1, self.group_size - 1), "fewer": 0}
         source.check_negatives(least[self.few_negatives])
         if not self.in_batch:
             source.check_own_negatives()
-        if self.teacher:
+        if self.scores:
             source.check_scores(negative=self.negative_scores)
         if self.labels:
             source.check_labels()
 
     def prompts(self, example: Example) -> Prompts:
-        """What is put before the texts of an example."""
+        """Returns the prompts of an example."""
         own = example.prompt
         query = self.query_prompt if own is None else self.row_prompt.replace("{}", own)
         return Prompts(query, query if example.is_symmetric else self.document_prompt)
 
 
 class Prompts(NamedTuple):
-    """What is put before a query and before documents."""
+    """Texts put before a query and before its documents."""
 
     query: str
     document: str
 
 
 class Group(NamedTuple):
-    """A query and its documents, the positive first, as they are encoded.
+    """A query and its documents as they are encoded; the positive comes first.
 
     Attributes:
-      query: With its prompt.
-      documents: With theirs; at most `group_size`.
-      query_id: Of the text without prompt.
-      document_ids: Of the texts without prompt.
-      positive_ids: Of every known positive.
-      scores: A teacher's, of the documents; empty without a teacher.
-      label: Digest of its label, 0 without one.
-      rules: Of its source.
-      number: Of the example among all that are trained on.
+      query: The query with its prompt.
+      documents: The documents with their prompts; at most `group_size`.
+      query_id: Id of the query without its prompt.
+      document_ids: Ids of the documents without their prompts.
+      positive_ids: Ids of all known positives.
+      scores: Teacher scores of the documents; empty without a teacher.
+      label: Digest of the label; 0 without one.
+      rules: Rules of the source.
+      number: Index of the example among all training examples.
     """
 
     query: str
@@ -98,17 +100,17 @@ class Group(NamedTuple):
     positive_ids: list[int]
     scores: list[float]
     label: int
-    rules: Rules
+    rules: GroupRules
     number: int = 0
 
 
-def draw_group(example: Example, rng: np.random.Generator, *, rules: Rules) -> Group:
+def draw_group(example: Example, rng: np.random.Generator, *, rules: GroupRules) -> Group:
     """Draws a positive, and negatives without replacement as long as there are enough.
 
     Args:
-      example: One that `rules.check` has let pass.
-      rng: Randomness of this example in this epoch.
-      rules: Of its source.
+      example: An example of a source that passed `rules.check`.
+      rng: Random generator for this example in this epoch.
+      rules: Rules of the example's source.
 
     Returns:
       The group.
@@ -125,13 +127,13 @@ def draw_group(example: Example, rng: np.random.Generator, *, rules: Rules) -> G
         query_id=text_id(example.query),
         document_ids=[text_id(text) for text in documents],
         positive_ids=[text_id(text) for text in example.positives],
-        scores=[example.scores[place] for place in places] if rules.teacher else [],
+        scores=[example.scores[place] for place in places] if rules.scores else [],
         label=0 if example.label is None else text_id(example.label),
         rules=rules,
     )
 
 
-def _draw_negatives(example: Example, rng: np.random.Generator, rules: Rules) -> list[int]:
+def _draw_negatives(example: Example, rng: np.random.Generator, rules: GroupRules) -> list[int]:
     have, most = len(example.negatives), example.most_negatives
     wanted = rules.group_size - 1 if most is None else min(most, rules.group_size - 1)
     if have < wanted and rules.few_negatives == "fewer":
@@ -140,7 +142,7 @@ def _draw_negatives(example: Example, rng: np.random.Generator, rules: Rules) ->
         return []
     if not have:
         raise DataError(f"no negatives for {example.query!r:.60}, {wanted} wanted")
-    # As often as needed, each is there equally often before one is drawn.
+    # Tile the candidates evenly before sampling.
     candidates = np.tile(np.arange(have), -(-wanted // have))
     return rng.choice(candidates, wanted, replace=False).tolist()
 

@@ -1,1 +1,1 @@
-"""FlagEmbedding's command line for fine-tuning embedders, on this library."""
+"""The `finetune` command, which accepts the flags of FlagEmbedding's embedder fine-tuning."""

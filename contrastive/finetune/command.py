@@ -1,80 +1,96 @@
-"""`contrastive finetune`."""
+"""The command `contrastive finetune`."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from contrastive.errors import FolderError
-from contrastive.finetune.arguments import REMARKS
+from contrastive.errors import FolderError, UserError
+from contrastive.finetune.flag_names import flag_of
 from contrastive.finetune.parsing import Arguments, parse
-from contrastive.finetune.wording import in_flags
+from contrastive.finetune.trainer_flags import HINTS
 
 RUN = "training"
 
 
 def finetune(words: Sequence[str]) -> None:
-    """Trains what FlagEmbedding's flags describe; goes on where an earlier call stopped.
+    """Trains the model that FlagEmbedding's flags describe, or resumes an earlier run.
 
     Args:
-      words: The command line after `finetune`.
+      words: The command-line arguments after `finetune`.
     """
-    given, ignored = parse(words)
-    if given.model.token:
-        os.environ["HF_TOKEN"] = given.model.token  # not into the config, which is written down
-    folder = Path(given.trainer.output_dir)
+    arguments, ignored = parse(words)
+    if arguments.model.token:
+        os.environ["HF_TOKEN"] = arguments.model.token  # not in the config, which is saved
+    folder = Path(arguments.trainer.output_dir)
 
-    from contrastive.training import distributed
+    from contrastive.devices import distributed
 
     distributed.initialize()
     import jax
 
     from contrastive.finetune.translation import translate
-    from contrastive.training.runner import run
+    from contrastive.training.train import train_experiment
 
-    _check_folder(folder, given)
-    overwrite = given.trainer.overwrite_output_dir and not _resumes(given)
+    _check_folder(folder, arguments)
+    overwrite = arguments.trainer.overwrite_output_dir and not _resumes(arguments)
     with in_flags():
-        experiment, notices = translate(given, jax.device_count())
+        experiment, notices = translate(arguments, jax.device_count())
         if distributed.is_first():
             if ignored:
-                print(f"contrastive: without effect here: {', '.join(map(_remarked, ignored))}")
+                print(f"contrastive: flags without effect: {', '.join(map(_hinted, ignored))}")
             for notice in notices:
                 print(f"contrastive: {notice}")
-        results = run(experiment, folder / RUN, model_folder=folder, overwrite=overwrite)
+        results = train_experiment(
+            experiment, folder / RUN, model_folder=folder, overwrite=overwrite
+        )
     if distributed.is_first():
         if results is None:
-            print(f"Stopped and saved in {folder / RUN}. The same command goes on from there.")
+            print(f"Stopped and saved in {folder / RUN}. Run the same command again to resume.")
         else:
             print(f"\nmodel: {folder}   metrics: {folder / RUN / 'metrics.jsonl'}")
 
 
-def _remarked(flag: str) -> str:
-    return f"--{flag} ({REMARKS[flag]})" if flag in REMARKS else f"--{flag}"
+@contextlib.contextmanager
+def in_flags() -> Iterator[None]:
+    """Rewrites errors raised in the block so that they name flags instead of config fields.
+
+    Raises:
+      UserError: The error of the block, of the same type.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(error.worded(flag_of)) from error
 
 
-def _resumes(given: Arguments) -> bool:
-    return (given.trainer.resume_from_checkpoint or "false").lower() != "false"
+def _hinted(flag: str) -> str:
+    return f"--{flag} ({HINTS[flag]})" if flag in HINTS else f"--{flag}"
 
 
-def _check_folder(folder: Path, given: Arguments) -> None:
-    start = Path(given.model.model_name_or_path)
+def _resumes(arguments: Arguments) -> bool:
+    return (arguments.trainer.resume_from_checkpoint or "false").lower() != "false"
+
+
+def _check_folder(folder: Path, arguments: Arguments) -> None:
+    start = Path(arguments.model.model_name_or_path)
     if start.is_dir() and folder.is_dir() and start.samefile(folder):
         raise FolderError(
-            f"--output_dir {folder} is also --model_name_or_path; the trained model would replace "
-            "what it starts from. Give another folder."
+            f"--output_dir {folder} is also --model_name_or_path, so training would overwrite the "
+            "original model; choose another folder"
         )
-    mine = (folder / RUN).is_dir() or given.trainer.overwrite_output_dir
-    if folder.is_dir() and any(folder.iterdir()) and not mine:
+    is_run = (folder / RUN).is_dir() or arguments.trainer.overwrite_output_dir
+    if folder.is_dir() and any(folder.iterdir()) and not is_run:
         raise FolderError(
-            f"--output_dir {folder} is not empty and holds no {RUN}/ of an earlier run; give "
-            "another folder, or --overwrite_output_dir"
+            f"--output_dir {folder} is not empty and contains no {RUN}/ of an earlier run; choose "
+            "another folder, or add --overwrite_output_dir"
         )
-    saved = folder / RUN / "checkpoints" / "latest"
-    if _resumes(given) and not any(path.name.isdigit() for path in saved.glob("*")):
+    checkpoints = folder / RUN / "checkpoints" / "latest"
+    if _resumes(arguments) and not any(path.name.isdigit() for path in checkpoints.glob("*")):
         raise FolderError(
-            f"--resume_from_checkpoint {given.trainer.resume_from_checkpoint}: there is no "
-            f"checkpoint in {saved} to go on from. Give the --output_dir of the run that is to go "
-            "on, or start from another model's weights with --model_name_or_path."
+            f"--resume_from_checkpoint {arguments.trainer.resume_from_checkpoint}: there is no "
+            f"checkpoint in {checkpoints} to resume from; set --output_dir to that of the run to "
+            "resume, or start from the weights of a model with --model_name_or_path"
         )

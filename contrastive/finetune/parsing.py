@@ -1,4 +1,4 @@
-"""Words of the command line to arguments."""
+"""Parsing of the command line."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from typing import NamedTuple
 from contrastive.errors import ConfigError
 from contrastive.finetune.arguments import (
     GROUPS,
-    IGNORED,
-    INSTEAD,
     DataArguments,
     EncoderArguments,
     LossArguments,
     ModelArguments,
     TrainerArguments,
 )
+from contrastive.finetune.trainer_flags import IGNORED, REPLACEMENTS
 
 _USAGE = "%(prog)s --model_name_or_path MODEL --train_data ROWS.jsonl --output_dir FOLDER ..."
 _DESCRIPTION = """Fine-tune an embedding model with the flags of FlagEmbedding:
@@ -25,12 +24,12 @@ _DESCRIPTION = """Fine-tune an embedding model with the flags of FlagEmbedding:
   torchrun ... -m FlagEmbedding.finetune.embedder.encoder_only.base --model_name_or_path ...
   contrastive finetune --model_name_or_path ...
 
-Out comes a folder that FlagEmbedding, sentence-transformers and transformers load. The same command
-again goes on where the run stopped."""
+The result is a model folder that FlagEmbedding, sentence-transformers and transformers load. Run
+the same command again to resume a run that was stopped."""
 
 
 class Arguments(NamedTuple):
-    """All flags, by group."""
+    """The values of all flags, by group."""
 
     model: ModelArguments
     data: DataArguments
@@ -40,18 +39,20 @@ class Arguments(NamedTuple):
 
 
 def parse(words: Sequence[str]) -> tuple[Arguments, list[str]]:
-    """Parses the flags as FlagEmbedding does, with the Hugging Face parser.
+    """Parses the command line with the Hugging Face parser, as FlagEmbedding does.
 
     Args:
-      words: The command line after `finetune`.
+      words: The command-line arguments after `finetune`.
 
     Returns:
-      The arguments, and flags that were given and change nothing.
+      The arguments, and the names of flags on the command line that have no effect.
 
     Raises:
-      ConfigError: For a flag that is not supported, naming its equivalent.
+      ConfigError: If a flag is unknown or not supported; the message names an alternative.
     """
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that there is no PyTorch
+    os.environ.setdefault(
+        "TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"
+    )  # no warning about missing PyTorch
     from transformers.hf_argparser import HfArgumentParser
 
     parser = HfArgumentParser(
@@ -74,27 +75,29 @@ def parse(words: Sequence[str]) -> tuple[Arguments, list[str]]:
 
 
 def _leftover(words: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Names of flags that change nothing; anything else is an error."""
+    """Returns the names of flags without effect; raises if there are any other words."""
     flags = [word for word in words if word.startswith("--")]
     if words and not words[0].startswith("--"):
-        raise ConfigError(f"{words[0]!r} belongs to no flag; see contrastive finetune --help")
+        raise ConfigError(
+            f"{words[0]!r} does not belong to a flag; see contrastive finetune --help"
+        )
     ignored = []
     for flag in flags:
         name, _, value = flag[2:].partition("=")
         name = name.replace("-", "_")
         if name == "optim" and _value_after(words, flag, value).startswith("adamw"):
             ignored.append(name)
-        elif name in INSTEAD:
-            raise ConfigError(f"--{name} is not supported: {INSTEAD[name]}")
+        elif name in REPLACEMENTS:
+            raise ConfigError(f"--{name} is not supported: {REPLACEMENTS[name]}")
         elif name in IGNORED:
             ignored.append(name)
         else:
-            near = difflib.get_close_matches(name, known, n=1)
-            meant = f"; did you mean --{near[0]}?" if near else ""
-            raise ConfigError(f"--{name} is not a flag of finetune{meant} See --help")
+            matches = difflib.get_close_matches(name, known, n=1)
+            suggestion = f"; did you mean --{matches[0]}?" if matches else "."
+            raise ConfigError(f"--{name} is not a flag of finetune{suggestion} See --help.")
     return ignored
 
 
 def _value_after(words: Sequence[str], flag: str, value: str) -> str:
-    place = list(words).index(flag) + 1
-    return value or (words[place] if place < len(words) else "")
+    index = list(words).index(flag) + 1
+    return value or (words[index] if index < len(words) else "")

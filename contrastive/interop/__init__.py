@@ -1,1 +1,1 @@
-"""Folders of other libraries, in and out."""
+"""Import and export of model folders."""

@@ -1,4 +1,4 @@
-"""Names on the Hugging Face Hub to folders."""
+"""Downloads of models from the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 from contrastive.errors import FolderError
 from contrastive.interop.weights import PICKLES, is_pickle
 
-# No pickles, and not the copies for other runtimes that live in folders of their own.
-_WANTED = ("*.json", "*.safetensors", "*.txt", "*.model")
-_UNWANTED = ("onnx/*", "openvino/*", "coreml/*", "gguf/*")
+# Excludes pickles, and the weights for other runtimes, which are in separate folders.
+_ALLOWED = ("*.json", "*.safetensors", "*.txt", "*.model")
+_IGNORED = ("onnx/*", "openvino/*", "coreml/*", "gguf/*")
 
 
 def local_folder(
@@ -18,48 +18,50 @@ def local_folder(
     revision: str | None = None,
     cache_dir: str | None = None,
 ) -> Path:
-    """A folder as it is, or the snapshot of a name on the Hub, downloaded once.
+    """Returns a local folder, downloading a model from the Hub if necessary.
 
     Args:
-      name: A folder, or `owner/name`.
-      revision: Branch, tag or commit on the Hub.
-      cache_dir: Where downloads are kept; the Hub's own cache unless given.
+      name: A local folder, or a model name on the Hub, `owner/name`.
+      revision: Branch, tag or commit on the Hub; None is the default branch.
+      cache_dir: Folder for downloads; None is the Hub's default cache.
 
     Returns:
       The folder.
 
     Raises:
-      FolderError: If it is neither a folder here nor found on the Hub, or its weights are a pickle.
+      FolderError: If the name is neither a local folder nor available on the Hub, or if its weights
+        are a pickle.
     """
     if Path(name).is_dir():
         return Path(name)
     from huggingface_hub import snapshot_download
 
     try:
-        found = snapshot_download(
+        snapshot = snapshot_download(
             name,
             revision=revision,
             cache_dir=cache_dir,
-            allow_patterns=list(_WANTED),
-            ignore_patterns=list(_UNWANTED),
+            allow_patterns=list(_ALLOWED),
+            ignore_patterns=list(_IGNORED),
         )
-    except Exception as error:  # network, permissions, names: many kinds
+    except Exception as error:  # many types: network, permissions, invalid names
         reason = str(error).strip().split("\n")[0]
         raise FolderError(
-            f"{name!r} is not a folder here, and the Hub does not give it: {reason}"
+            f"{name!r} is not a local folder and cannot be downloaded from the Hub; check the name "
+            f"and the network: {reason}"
         ) from None
-    if not any(Path(found).rglob("*.safetensors")):
+    if not any(Path(snapshot).rglob("*.safetensors")):
         _refuse_pickle(name, revision)
-    return Path(found)
+    return Path(snapshot)
 
 
 def _refuse_pickle(name: str, revision: str | None) -> None:
-    """A pickle is not downloaded; that there is one only the Hub knows."""
+    """Raises if the Hub has a pickle, which the snapshot does not contain."""
     from huggingface_hub import list_repo_files
 
     try:
         files = list_repo_files(name, revision=revision)
-    except Exception:  # as above; what is missing is said when the folder is read
+    except Exception:  # as above; `load` reports the missing file
         return
     pickles = [file for file in PICKLES if file in files]
     if pickles:

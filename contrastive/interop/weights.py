@@ -1,4 +1,4 @@
-"""Safetensors files, and PyTorch's names for Flax's parameters."""
+"""Safetensors files, and the mapping between PyTorch weights and Flax parameters."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from safetensors.flax import load_file
 from safetensors.numpy import save_file
 
 from contrastive.errors import FolderError
-from contrastive.models.family import Family
+from contrastive.models.families.family import Family
 from contrastive.types import Params
 
 FILE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-# Flax's name of an array in its module, PyTorch's, and the name in BERTs of before 2019.
+# Flax and PyTorch names of the arrays in a module, and the names in BERT checkpoints before 2019.
 _LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
 _OLD_LEAVES = ((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias"))
 
 
 def read_weights(folder: Path) -> dict[str, np.ndarray]:
-    """The arrays of model.safetensors, or of the shards its index names, in float32.
+    """Reads the weights from model.safetensors or its shards, as float32.
 
     Args:
-      folder: Of a checkpoint.
+      folder: Folder of a checkpoint.
 
     Returns:
-      Arrays by PyTorch's name.
+      Arrays by PyTorch name.
 
     Raises:
-      FolderError: If there is none, a shard is missing or cut short, or the weights are a pickle.
+      FolderError: If a file is missing or truncated, or if the weights are a pickle.
     """
     weights: dict[str, np.ndarray] = {}
     for path in weight_files(folder):
@@ -44,45 +44,48 @@ def read_weights(folder: Path) -> dict[str, np.ndarray]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """model.safetensors, or the shards that its index names.
+    """Returns model.safetensors, or the shards listed in its index.
 
     Args:
-      folder: Of a checkpoint.
+      folder: Folder of a checkpoint.
 
     Returns:
-      Files that are there.
+      Paths of the existing files.
 
     Raises:
-      FolderError: If there is none, a shard is missing, or the weights are a pickle.
+      FolderError: If a file is missing, or if the weights are a pickle.
     """
-    if (folder / FILE).is_file():  # before shards, as transformers does
+    if (folder / FILE).is_file():  # takes precedence over shards, as in transformers
         return [folder / FILE]
     if (folder / _INDEX).is_file():
         index = read_json(folder / _INDEX)
         names = sorted(set(index.get("weight_map", {}).values()))
         missing = [name for name in names if not (folder / name).is_file()]
         if missing or not names:
-            raise FolderError(f"{folder / _INDEX} names {missing or 'no files'}, not in the folder")
+            raise FolderError(
+                f"{folder / _INDEX} lists {missing or 'no files'}, not in the folder; download the "
+                "missing files"
+            )
         return [folder / name for name in names]
     if pickles := [name for name in PICKLES if (folder / name).is_file()]:
         raise is_pickle(folder / pickles[0], folder)
-    raise FolderError(f"{folder / FILE}: no such file")
+    raise FolderError(f"{folder / FILE}: no such file; weights must be in safetensors format")
 
 
 def is_pickle(file: Path | str, folder: Path | str, download: str = "") -> FolderError:
-    """The error for weights that are a pickle, with the way out.
+    """Returns the error for weights that are a pickle, with a command that converts them.
 
     Args:
-      file: The pickle.
-      folder: Of the model; the converted weights are saved beside the pickle.
-      download: Python statements that make the folder, if it is not there.
+      file: Path of the pickle.
+      folder: Model folder, where the command saves the converted weights.
+      download: Python statements that download the folder, if it does not exist.
 
     Returns:
       The error.
     """
     instead = f", and give the folder {str(folder)!r} instead" if download else ""
     return FolderError(
-        f"{file} is a pickle, which can run any code when it is read, and is not loaded here; "
+        f"{file} is a pickle, which can execute arbitrary code, and is therefore not loaded; "
         f"convert it where PyTorch is installed{instead}:\n"
         f'  python -c "{download}from transformers import AutoModel; '
         f'AutoModel.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"'
@@ -91,13 +94,14 @@ def is_pickle(file: Path | str, folder: Path | str, download: str = "") -> Folde
 
 def _read_shard(path: Path) -> dict[str, np.ndarray]:
     try:
-        # safetensors' NumPy reader knows no bfloat16. On the CPU: an accelerator gets them placed.
+        # safetensors' NumPy reader does not support bfloat16. Loading on the CPU
+        # saves device memory.
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
             arrays = load_file(path)
-    except Exception as error:  # safetensors raises an exception of its own, which it hides
+    except Exception as error:  # the exception type of safetensors is not public
         raise FolderError(
-            f"{path} cannot be read: {error}. It may be cut short ({path.stat().st_size:,} bytes); "
-            "copy or download it again"
+            f"{path} cannot be read: {error}. The file may be cut short "
+            f"({path.stat().st_size:,} bytes); copy or download it again"
         ) from None
     return {
         name: np.asarray(array, np.float32)
@@ -107,84 +111,96 @@ def _read_shard(path: Path) -> dict[str, np.ndarray]:
 
 
 def write_weights(folder: Path, weights: Mapping[str, np.ndarray]) -> None:
-    """Writes model.safetensors as transformers does."""
-    whole = {name: np.ascontiguousarray(array) for name, array in weights.items()}
-    save_file(whole, str(folder / FILE), metadata={"format": "pt"})
+    """Writes weights to model.safetensors in the format of transformers."""
+    contiguous = {name: np.ascontiguousarray(array) for name, array in weights.items()}
+    save_file(contiguous, str(folder / FILE), metadata={"format": "pt"})
 
 
-def to_torch(params: Params, family: Family) -> dict[str, np.ndarray]:
-    """Parameters by PyTorch's names, kernels transposed: PyTorch multiplies from the right.
+def to_torch(params: Params, family: type[Family] | None) -> dict[str, np.ndarray]:
+    """Converts Flax parameters to PyTorch weights, which store kernels transposed.
 
     Args:
-      params: Of the encoder.
-      family: Whose names.
+      params: Parameters of the encoder.
+      family: Family that defines the PyTorch names; None keeps the Flax names.
 
     Returns:
-      float32 arrays.
+      float32 arrays by name.
     """
     weights = {}
     for path, value in flatten(params):
         array = np.asarray(value, np.float32)
-        weights[_torch_name(path, family)] = array.T if path.endswith("kernel") else array
+        weights[_torch_name(path, family)] = array.T if _is_transposed(path, family) else array
     return weights
 
 
 def from_torch(
-    weights: Mapping[str, np.ndarray], family: Family, shapes: Params
+    weights: Mapping[str, np.ndarray], family: type[Family] | None, shapes: Params
 ) -> tuple[Params, dict[str, np.ndarray]]:
-    """The inverse of `to_torch`.
+    """Converts PyTorch weights to Flax parameters; the inverse of `to_torch`.
 
     Args:
-      weights: Arrays by PyTorch's name, perhaps with a head and a prefix before the encoder's.
-      family: Whose names.
-      shapes: Tree of what the encoder needs, with `.shape`.
+      weights: Arrays by PyTorch name, which may include heads and a prefix.
+      family: Family that defines the PyTorch names; None keeps the Flax names.
+      shapes: Tree of the shapes of the encoder's parameters.
 
     Returns:
-      The encoder's parameters; and, by PyTorch's name, what belongs to heads.
+      The encoder's parameters, and the weights of heads by PyTorch name.
 
     Raises:
-      ValueError: Naming every weight that is missing, unknown or of another shape, together.
+      ValueError: If weights are missing, unknown or of the wrong shape; lists all of them.
     """
-    found = {_plain_name(name, family): array for name, array in weights.items()}
-    wrong, params = [], {}
+    unmatched = {_plain_name(name, family): array for name, array in weights.items()}
+    problems, params = [], {}
     for path, shape in flatten(shapes):
         name = _torch_name(path, family)
-        if name not in found:
-            wrong.append(f"{name} is missing")
+        if name not in unmatched:
+            problems.append(f"{name} is missing")
             continue
-        array, turned = found.pop(name), path.endswith("kernel")
-        expected = shape.shape[::-1] if turned else shape.shape
+        array, transposed = unmatched.pop(name), _is_transposed(path, family)
+        expected = shape.shape[::-1] if transposed else shape.shape
         if array.shape != expected:
-            wrong.append(f"{name} has shape {array.shape}, config.json asks for {expected}")
-        _put(params, path, array.T if turned else array)
-    heads = {name: found.pop(name) for name in list(found) if _is_head(name, family)}
-    wrong += [f"{name} is unknown" for name in found]
-    if wrong:
-        raise ValueError(f"weights in {FILE} that do not fit config.json: {'; '.join(wrong)}")
+            problems.append(f"{name} has shape {array.shape}, but needs {expected}")
+        _put(params, path, array.T if transposed else array)
+    heads = {name: unmatched.pop(name) for name in list(unmatched) if _is_head(name, family)}
+    problems += [f"{name} is unknown" for name in unmatched]
+    if problems:
+        raise ValueError(
+            f"weights in {FILE} do not match config.json; use files of the same model: "
+            f"{'; '.join(problems)}"
+        )
     return params, heads
 
 
-def _plain_name(name: str, family: Family) -> str:
+def _is_transposed(path: str, family: type[Family] | None) -> bool:
+    """Returns whether the file stores the transpose; custom architectures are never transposed."""
+    return family is not None and path.endswith("kernel")
+
+
+def _plain_name(name: str, family: type[Family] | None) -> str:
+    if family is None:
+        return name
     name = next((name[len(p) :] for p in family.prefixes if name.startswith(p)), name)
     for old, new in _OLD_LEAVES:
         name = re.sub(old, new, name)
     return name
 
 
-def _is_head(name: str, family: Family) -> bool:
-    return any(re.fullmatch(pattern, name) for pattern in family.heads)
+def _is_head(name: str, family: type[Family] | None) -> bool:
+    return family is not None and any(re.fullmatch(pattern, name) for pattern in family.heads)
 
 
-def _torch_name(path: str, family: Family) -> str:
+def _torch_name(path: str, family: type[Family] | None) -> str:
+    if family is None:
+        return path.replace("/", ".")
     module, _, leaf = path.rpartition("/")
     for pattern, name in family.modules:
         if match := re.fullmatch(pattern, module):
             return f"{match.expand(name)}.{_LEAVES[leaf]}"
-    raise AssertionError(f"{path} is in no table")
+    raise AssertionError(f"{path} does not match any pattern in {family.__name__}.modules")
 
 
 def flatten(tree: Params, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of a parameter tree with their paths, `layer_0/query/kernel`."""
+    """Yields the leaves of a parameter tree with their paths, such as `layer_0/query/kernel`."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{name}/")
@@ -200,14 +216,14 @@ def _put(params: dict[str, Any], path: str, array: np.ndarray) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file of a model folder.
+    """Reads a JSON file of a model folder.
 
     Raises:
-      FolderError: If it is missing or not JSON.
+      FolderError: If the file is missing or not valid JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FolderError(f"{path}: no such file") from None
+        raise FolderError(f"{path}: no such file; copy or download it") from None
     except (OSError, ValueError) as error:
-        raise FolderError(f"{path} cannot be read: {error}") from None
+        raise FolderError(f"{path} cannot be read: {error}; copy or download it again") from None

@@ -1,40 +1,5 @@
-"""Contrastive losses: pure functions of arrays, one value per query."""
+"""Contrastive losses: pure functions that return one value per query, and their settings."""
 
-from contrastive.losses.contrast import Contrast as Contrast
-from contrastive.losses.contrast import contrast as contrast
-from contrastive.losses.debiased import debiased as debiased
-from contrastive.losses.debiased import hard_negative as hard_negative
-from contrastive.losses.distill import distill_kl as distill_kl
-from contrastive.losses.distill import distill_m3 as distill_m3
-from contrastive.losses.graded import angle as angle
-from contrastive.losses.graded import cosent as cosent
-from contrastive.losses.graded import listwise as listwise
-from contrastive.losses.individual import sogclr as sogclr
-from contrastive.losses.infonce import ALL_IN_ONE as ALL_IN_ONE
-from contrastive.losses.infonce import FORWARD as FORWARD
-from contrastive.losses.infonce import SYMMETRIC as SYMMETRIC
-from contrastive.losses.infonce import TWO_VIEWS as TWO_VIEWS
-from contrastive.losses.infonce import clip as clip
-from contrastive.losses.infonce import gte as gte
-from contrastive.losses.infonce import info_nce as info_nce
-from contrastive.losses.infonce import nt_xent as nt_xent
-from contrastive.losses.margin import margin_mse as margin_mse
-from contrastive.losses.margin import triplet as triplet
-from contrastive.losses.matryoshka import matryoshka as matryoshka
-from contrastive.losses.matryoshka import prefix as prefix
-from contrastive.losses.pairs import Pairs as Pairs
-from contrastive.losses.partition import log_partition as log_partition
-from contrastive.losses.partition import pair_sum as pair_sum
-from contrastive.losses.relatives import artanh as artanh
-from contrastive.losses.relatives import decoupled as decoupled
-from contrastive.losses.relatives import decoupled_weighted as decoupled_weighted
-from contrastive.losses.relatives import dual_temperature as dual_temperature
-from contrastive.losses.relatives import hardest as hardest
-from contrastive.losses.relatives import model_aware as model_aware
-from contrastive.losses.sigmoid import siglip as siglip
-from contrastive.losses.similarity import cosine as cosine
-from contrastive.losses.similarity import dot as dot
-from contrastive.losses.similarity import normalize as normalize
-from contrastive.losses.spread import align_uniform as align_uniform
-from contrastive.losses.spread import spread_out as spread_out
-from contrastive.losses.supervised import sup_con as sup_con
+from contrastive.lazy import public_names
+
+__getattr__, __dir__ = public_names(__name__, __name__, f"{__name__}._negatives")

@@ -1,1 +1,1 @@
-"""State, step, mesh, checkpoints and the one loop."""
+"""Training: objectives, optimizers, the training loop, checkpoints and results."""

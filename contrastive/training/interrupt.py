@@ -1,4 +1,4 @@
-"""Asked to stop: at the next step, not in the middle of one."""
+"""Stops training on a signal, between two steps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import signal
 
 
 class Interrupt:
-    """While entered, SIGTERM and the first Ctrl-C set `asked`; a second Ctrl-C stops at once."""
+    """Context in which SIGTERM and the first Ctrl-C set `asked`.
+
+    A second Ctrl-C interrupts immediately.
+    """
 
     def __init__(self):
         self.asked = False

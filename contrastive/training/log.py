@@ -1,61 +1,62 @@
-"""Watches a run: metrics to writers, time to shares, and nothing that is not finite gets past."""
+"""Logs metrics and timings of a training run, and detects steps that are not finite."""
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import PyTree
 
-from contrastive.config import Experiment
+from contrastive.data.batches import Feed
+from contrastive.devices import distributed
 from contrastive.errors import DivergedError
-from contrastive.temperature.details import Summary
-from contrastive.training import distributed
-from contrastive.training.feed import Feed
+from contrastive.training.metrics_file import HISTOGRAMS, METRICS, JsonLines, read_metrics
+from contrastive.training.runs import Runs
 from contrastive.training.step import Metrics
-from contrastive.training.writers import JsonLines, Writer, open_writers, read_metrics
+from contrastive.writers._writer import OpenWriter
 
-HISTOGRAMS = "histograms.jsonl"
-
-
-def divided(summary: Summary) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Numbers, and histograms without their prefix."""
-    arrays = {name: np.asarray(x) for name, x in summary.items()}
-    scalars = {name: float(x) for name, x in arrays.items() if x.ndim == 0}
-    histograms = {
-        name.rpartition("/")[2]: [round(float(y), 7) for y in x]
-        for name, x in arrays.items()
-        if x.ndim
-    }
-    return scalars, histograms
+_SHOWN = ("loss", "accuracy", "temperature")
 
 
 class Log:
-    """Reads metrics one step late, so that the devices never wait for the host to look.
+    """Logs metrics one step late, so that the devices never wait for the host.
 
     Args:
-      config: Of the run.
-      workdir: The run's folder.
-      step: Step the run starts from.
-      feed: Whose waiting is watched.
+      runs: The runs. Each of several runs has its own lines, up to the step at which it diverged.
+      workdir: Folder that metrics are written to.
+      step: Step that training continues from.
+      feed: Reports how long training waited for data.
     """
 
-    def __init__(self, config: Experiment, workdir: Path, step: int, feed: Feed):
-        self._config = config
+    def __init__(self, runs: Runs, workdir: Path, step: int, feed: Feed):
+        self._runs = runs
         self._workdir = workdir
         self._feed = feed
         self._noted: tuple[int, Metrics, float] | None = None
-        self._writers: list[Writer] = []
+        self._writers: list[OpenWriter | JsonLines] = []
         self._histograms: JsonLines | None = None
+        self._diverged: set[int] = set()
         if distributed.is_first():
-            self._writers = open_writers(config.writers, workdir, config.name, step)
+            config = runs.experiment
+            self._writers = [
+                JsonLines(workdir / METRICS, step),
+                *(writer.open(workdir, config.name, step) for writer in config.writers),
+            ]
             self._histograms = JsonLines(workdir / HISTOGRAMS, step)
+            rows = read_metrics(workdir / METRICS)
+            self._diverged = {
+                int(x["member"]) for x in rows if x.get("finite") == 0 and "member" in x
+            }
         self._steps = 0
         self.seconds = 0.0
-        """Seconds of training in this session, without evaluations and checkpoints."""
+        """Number of seconds of training in this session, excluding evaluations and checkpoints."""
         self.waited = 0.0
-        """Seconds of them spent waiting for data."""
-        self._start()
+        """The part of `seconds` that was spent waiting for data."""
+        self.resume()
 
     def __enter__(self) -> Log:
         return self
@@ -65,102 +66,125 @@ class Log:
             if writer is not None:
                 writer.close()
 
-    def note(self, step: int, metrics: Metrics, padding: float) -> None:
-        """Takes a step's metrics, after checking those of the step before.
+    def note(self, step: int, metrics: Metrics, padding: float) -> bool:
+        """Stores the metrics of a step.
 
         Args:
-          step: Updates made.
-          metrics: Of the last.
-          padding: Share of the row positions without a token.
+          step: Number of updates made.
+          metrics: Metrics of the last update.
+          padding: Fraction of row positions that hold no token.
 
-        Raises:
-          DivergedError: If the step before was not finite.
+        Returns:
+          Whether the previous step was sound; if not, its metrics are kept instead.
         """
-        self.check()
+        if not self.is_sound():
+            return False
         self._noted = step, metrics, padding
         self._steps += 1
+        return True
 
-    def check(self) -> None:
-        """Waits for the noted step.
+    def is_sound(self) -> bool:
+        """Returns whether training can continue after the stored step; waits for that step."""
+        return self._noted is None or self._runs.is_sound(self._noted[1])
 
-        Raises:
-          DivergedError: If its loss or gradient is not finite.
-        """
-        if self._noted is None or self._noted[1]["finite"]:
-            return
+    def diverged(self) -> DivergedError:
+        """Writes the stored step and returns an error that describes it."""
+        assert self._noted is not None
         step, metrics, _ = self._noted
-        for writer in self._writers:
-            writer.write(step, {name: float(value) for name, value in metrics.items()})
+        self.write_values(step, {name: float(value) for name, value in metrics.items()})
         shown = {name: f"{float(value):.4g}" for name, value in metrics.items()}
-        raise DivergedError(
+        return DivergedError(
             f"step {step}: the loss is {shown['loss']} and the gradient norm {shown['grad_norm']} "
             f"at temperature {shown['temperature']}; the largest logit is "
             f"{shown['largest_logit']}. The update was not applied, and the checkpoints in "
-            f"{self._workdir / 'checkpoints'} are those of before. Raise loss.temperature or lower "
-            "optimizer.learning_rate, and start in a new --workdir; `contrastive advise "
-            f"{self._workdir}` says which."
+            f"{self._workdir / 'checkpoints'} are from earlier steps. Raise the temperature or "
+            f"lower the learning rate, and start in a new folder; `contrastive advise "
+            f"{self._workdir}` says which",
+            see=("loss.temperature", "optimizer.learning_rate"),
         )
 
-    def write(self) -> dict[str, str]:
-        """Writes the noted step.
+    def write(self, state: PyTree) -> dict[str, str]:
+        """Writes the stored step.
+
+        Args:
+          state: State after the step.
 
         Returns:
-          What to show beside the progress bar.
-
-        Raises:
-          DivergedError: If it was not finite.
+          Values to show beside the progress bar.
         """
-        self.check()
         assert self._noted is not None
         step, metrics, padding = self._noted
-        values = {name: float(value) for name, value in metrics.items() if name != "finite"}
-        steps, (seconds, waited) = self._steps, self._stop()
-        values["seconds_per_step"] = seconds / steps
-        values["queries_per_second"] = self._config.batch_size * steps / seconds
-        values["waiting_share"] = waited / seconds
-        values["padding_share"] = padding
+        steps, (seconds, waited) = self._steps, self.pause()
+        timing = {
+            "seconds_per_step": seconds / steps,
+            "queries_per_second": self._runs.experiment.batch_size * steps / seconds,
+            "waiting_share": waited / seconds,
+            "padding_share": padding,
+        }
+        for place, (ended, name) in self._runs.ended(state).items():
+            if place not in self._diverged:
+                self._diverged.add(place)
+                self.write_values(ended, {**name, "finite": 0.0})
+        shown = {}
+        for name, own in self._runs.rows(metrics, state):
+            values = {metric: float(value) for metric, value in own.items()}
+            self.write_values(step, {**name, **values, **({} if name else timing)})
+            shown = {metric: f"{values[metric]:.3f}" for metric in _SHOWN}
+        self.resume()
+        return shown if self._runs.count == 1 else {"diverged": str(len(self._diverged))}
+
+    def write_scores(self, step: int, scores: Sequence[Mapping[str, float] | None]) -> None:
+        """Writes the scores of each run; None for a run that was not evaluated."""
+        for name, own in zip(self._runs.names(), scores, strict=True):
+            if own is not None:
+                self.write_values(step, {**name, **own})
+
+    def write_details(self, step: int, summary: Mapping[str, Any], state: PyTree) -> None:
+        """Writes detailed diagnostics; histograms go to a separate file."""
+        for name, own in self._runs.rows(summary, state):
+            scalars, histograms = divided(own)
+            self.write_values(step, {**name, **scalars})
+            if self._histograms is not None:
+                self._histograms.write(step, {**name, **histograms})
+
+    def write_values(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes named values of a step."""
         for writer in self._writers:
             writer.write(step, values)
-        self._start()
-        return {name: f"{values[name]:.3f}" for name in ("loss", "accuracy", "temperature")}
 
-    def pause(self) -> None:
-        """Waits for the noted step, checks it and stops the clock; `resume` starts it again."""
-        self.check()
-        self._stop()
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Context whose time does not count as training."""
+        self.pause()
+        try:
+            yield
+        finally:
+            self.resume()
 
-    def resume(self) -> None:
-        """Starts the clock again."""
-        self._start()
+    def pause(self) -> tuple[float, float]:
+        """Stops the clock.
 
-    def write_scores(self, step: int, scores: dict[str, float]) -> None:
-        """Writes an evaluation on the validation data."""
-        for writer in self._writers:
-            writer.write(step, {f"validation/{name}": value for name, value in scores.items()})
-
-    def write_raised(self, step: int, temperature: float) -> None:
-        """Writes, once, that the run goes on from a step at a higher temperature."""
-        raised = {"raised_temperature": temperature}
-        # A run that ended before its next checkpoint goes on from there a second time.
-        if {"step": step, **raised} in read_metrics(self._workdir / "metrics.jsonl"):
-            return
-        for writer in self._writers:
-            writer.write(step, raised)
-
-    def write_summary(self, step: int, summary: Summary) -> None:
-        """Writes a closer look at the batch after a step; histograms to a file of their own."""
-        scalars, histograms = divided(summary)
-        for writer in self._writers:
-            writer.write(step, scalars)
-        if self._histograms is not None:
-            self._histograms.write(step, histograms)
-
-    def _start(self) -> None:
-        self._steps, self._since = 0, (time.perf_counter(), self._feed.waited)
-
-    def _stop(self) -> tuple[float, float]:
+        Returns:
+          Seconds since the clock was started, and how many of them were spent waiting for data.
+        """
         seconds = time.perf_counter() - self._since[0]
         waited = self._feed.waited - self._since[1]
         self.seconds += seconds
         self.waited += waited
         return seconds, waited
+
+    def resume(self) -> None:
+        """Restarts the clock and the step count."""
+        self._steps, self._since = 0, (time.perf_counter(), self._feed.waited)
+
+
+def divided(summary: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Splits a summary into scalars and histograms, which lose their prefix."""
+    arrays = {name: np.asarray(x) for name, x in summary.items()}
+    scalars = {name: float(x) for name, x in arrays.items() if x.ndim == 0}
+    histograms = {
+        name.rpartition("/")[2]: [round(float(y), 7) for y in x]
+        for name, x in arrays.items()
+        if x.ndim
+    }
+    return scalars, histograms

@@ -1,191 +1,138 @@
-"""What the embeddings of a batch are scored by."""
+"""Config of the training objective: a loss, its temperature and its negatives."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, ClassVar
 
-import jax.numpy as jnp
-from jax import lax
-from jaxtyping import Array, Float, Int
+import pydantic
+from pydantic import PositiveFloat, PositiveInt
 
-from contrastive import config
-from contrastive.losses.pairs import Pairs
-from contrastive.losses.tiles import Axis
-from contrastive.temperature.details import Details, examine
-from contrastive.temperature.diagnostics import Diagnostics, diagnose
-from contrastive.temperature.policies import Individual, Learned, Policy
-from contrastive.training.recipes import Given, RememberingLoss, make_loss
-from contrastive.types import Batch, Params
+from contrastive.errors import ConfigError
+from contrastive.interop.guide import Guide
+from contrastive.losses._info_nce import InfoNCE
+from contrastive.losses._loss import Loss
+from contrastive.settings import Config
+from contrastive.temperature.policies._fixed import Fixed
+from contrastive.temperature.policies._policy import Policy
 
-Scalars: TypeAlias = dict[str, Float[Array, ""]]
-# What is known of each query, and what a run remembers of each example: arrays by name.
-Columns: TypeAlias = Mapping[str, Any]
-Memory: TypeAlias = dict[str, Float[Array, "E ..."]]
-
-_SCORES, _OWN = "teacher_scores", "temperatures"
-_PAIRS = frozenset(Pairs.__annotations__)
+__all__ = ["Objective"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Objective:
-    """Embeddings to losses.
+class Objective(Config):
+    """A loss, its temperature and its negatives.
 
-    Attributes:
-      policy: Who sets the temperature.
-      group_size: Documents a query.
-      loss: Which loss, and which pairs it sees.
-      renormalize: Whether shortened embeddings are scaled to unit length.
-      own_temperatures: Whether some sources have a temperature of their own.
+    Where a config expects an objective, it also accepts a loss, or a function of
+    `contrastive.losses.LossInputs`.
     """
 
-    policy: Policy | Individual
-    group_size: int = 1
-    loss: config.Loss = dataclasses.field(default_factory=config.Loss)
-    renormalize: bool = True
-    own_temperatures: bool = False
+    renamed: ClassVar[Mapping[str, str]] = {
+        "widths": "matryoshka_dims",
+        "width_weights": "matryoshka_weights",
+        "shards": "negative_groups",
+        "distill": "function=InfoNCE() + DistillKL(teacher_temperature=...), or DistillM3(...)",
+        "spread_out": "function=InfoNCE() + 1.0 * SpreadOut()",
+    }
 
-    def init(self) -> Params:
-        """First parameters of the temperature, and of SigLIP's bias."""
-        params = {}
-        if not isinstance(self.policy, Individual):
-            params["temperature"] = self.policy.init()
-        if isinstance(self.loss.function, config.SigLIP):
-            params["bias"] = {"value": jnp.float32(self.loss.function.bias)}
-        return params
+    function: Loss = InfoNCE()
+    """The loss, or a weighted sum of losses."""
+    temperature: PositiveFloat = 0.02
+    """Temperature, which divides the similarities. At low values hard negatives dominate; at high
+    values all negatives have similar weight."""
+    policy: Policy = Fixed()
+    """How the temperature of each step is determined."""
+    in_batch: bool = True
+    """Use other queries' documents as negatives."""
+    mask_false_negatives: bool = True
+    """Exclude negatives whose text is known to answer the query."""
+    above_positive: float | None = None
+    """Exclude negatives whose similarity exceeds the positive's by more than this (0.1 in
+    Qwen3)."""
+    relative_to_positive: PositiveFloat | None = None
+    """Exclude negatives whose similarity exceeds this fraction of the positive's (0.95 in
+    NV-Retriever)."""
+    guide: Guide | None = None
+    """Exclude negatives that a frozen encoder ranks above the positive."""
+    matryoshka_dims: tuple[PositiveInt, ...] = ()
+    """Embedding dimensions to train with Matryoshka; each truncates embeddings to their first
+    values."""
+    matryoshka_weights: tuple[PositiveFloat, ...] = ()
+    """Weights of the losses at these dimensions; if empty, the losses are averaged."""
+    negative_groups: PositiveInt = 1
+    """Number of equal parts of the batch within which documents are negatives."""
+    tile: PositiveInt | None = None
+    """Number of rows and columns per tile of the loss computation; does not change its value."""
+    ring: bool = False
+    """Pass documents around the devices instead of gathering them on each, so that the memory per
+    device does not grow with the number of devices."""
 
-    def init_memory(self, examples: int) -> Memory:
-        """What is remembered of every example before it was seen, one row each."""
-        memory = {}
-        if isinstance(self.loss.function, config.SogCLR):
-            memory["log_average"] = jnp.full((examples, len(self.loss.widths) or 1), -jnp.inf)
-        if isinstance(self.policy, Individual):
-            memory["temperature"] = jnp.full(examples, self.policy.initial)
-        return memory
+    @pydantic.model_validator(mode="after")
+    def _goes_together(self):
+        loss, name = self.function, self.function.short_name()
+        try:
+            self.policy.check(self.temperature)
+        except ValueError as error:
+            raise ConfigError(str(error), field="temperature") from None
+        if self.matryoshka_weights and len(self.matryoshka_weights) != len(self.matryoshka_dims):
+            raise ValueError(
+                f"{len(self.matryoshka_weights)} matryoshka_weights for "
+                f"{len(self.matryoshka_dims)} matryoshka_dims; give one per dimension, or none"
+            )
+        if not loss.has_temperature and not isinstance(self.policy, Fixed):
+            raise ConfigError(
+                f"is {self.policy.short_name()}, but {name} has no temperature; leave it out, or "
+                "choose another loss",
+                field="policy",
+            )
+        self._check_individual_temperatures()
+        for rule in ("above_positive", "relative_to_positive", "guide"):
+            if getattr(self, rule) is not None and not loss.uses_negatives:
+                raise ConfigError(
+                    f"leaves out negatives, but {name} has none; do not set it", field=rule
+                )
+        if self.negative_groups > 1 and loss.whole_batch:
+            raise ConfigError(
+                f"is {self.negative_groups}, but {name} takes the whole batch; set it to 1",
+                field="negative_groups",
+            )
+        if not self.in_batch and loss.compares_queries:
+            raise ValueError(
+                f"{name} compares texts of different queries, but in_batch is False; use in-batch "
+                "negatives or another loss"
+            )
+        return self
 
-    def renewed(self, rows: Memory, averages: Memory, slopes: Memory) -> Memory:
-        """What is remembered of a batch's queries after it.
+    def _check_individual_temperatures(self) -> None:
+        loss, name = self.function, self.function.short_name()
+        if self.policy.is_individual and not loss.has_individual_temperatures:
+            raise ConfigError(
+                f"is {self.policy.short_name()}, which needs sogclr, not {name}; choose sogclr "
+                "with a rho, or another policy",
+                field="policy",
+            )
+        moves = self.policy.is_learned or self.policy.is_individual
+        if moves and getattr(loss, "rho", None) == 0:
+            raise ConfigError(
+                f"is 0; rho must be positive when the temperature is {self.policy.short_name()}, "
+                "or it would only rise (iSogCLR uses 0.4; larger values give lower temperatures)",
+                field="function.rho",
+            )
 
-        Args:
-          rows: What was before it.
-          averages: Found by the losses.
-          slopes: Of the mean loss in each row.
+    @property
+    def has_one_temperature(self) -> bool:
+        """Whether sources cannot have their own temperatures."""
+        loss = self.function
+        by_query = loss.has_temperature and loss.has_query_temperatures
+        return not by_query or self.policy.is_individual
 
-        Returns:
-          The new rows.
-        """
-        if not isinstance(self.policy, Individual):
-            return averages
-        own_slopes = slopes["temperature"] * len(slopes["temperature"])
-        temperature = self.policy.update(rows["temperature"], own_slopes)
-        return {**averages, "temperature": temperature}
+    @property
+    def sees_other_documents(self) -> bool:
+        """Whether the loss uses documents of other queries."""
+        return self.in_batch and not self.function.own_documents_only
 
-    def scalars(self, params: Params, step: Int[Array, ""], rows: Memory) -> Scalars:
-        """The policy's temperature, of individual ones the mean, and bias, learned where it is.
 
-        Queries whose source has a temperature of its own do not use it: `describe` has theirs.
-        """
-        if isinstance(self.policy, Individual):
-            scalars = {"temperature": lax.stop_gradient(rows["temperature"]).mean()}
-        else:
-            scalars = {"temperature": self.policy.temperature(params["temperature"], step)}
-        if "bias" in params:
-            bias = params["bias"]["value"]
-            learned = isinstance(self.policy, Learned)
-            scalars["bias"] = bias if learned else lax.stop_gradient(bias)
-        return scalars
-
-    def project(self, params: Params) -> Params:
-        """All parameters, the policy's brought back into their range after an update."""
-        if isinstance(self.policy, Individual):
-            return params
-        return {**params, "temperature": self.policy.project(params["temperature"])}
-
-    def columns(self, batch: Batch) -> dict[str, Any]:
-        """What the loss may know of texts besides their embeddings, each divided by query."""
-        names = ["query_pools", "document_pools"]
-        if self.own_temperatures:
-            names += [_OWN]
-        if self.loss.mask_false_negatives:
-            names += ["query_ids", "document_ids", "known_positive_ids"]
-        if self.loss.of_scores:
-            names += [_SCORES]
-        if isinstance(self.loss.function, config.SupCon):
-            names += ["labels"]
-        return {name: jnp.asarray(getattr(batch, name)) for name in names}
-
-    def losses(
-        self,
-        queries: Float[Array, "B D"],
-        documents: Float[Array, "N D"],
-        scalars: Scalars,
-        columns: Columns,
-        axis_name: Axis,
-    ) -> tuple[Float[Array, " B"], Memory]:
-        """One loss a query, and what is to be remembered; documents of all of `axis_name` count."""
-        given = Given(
-            temperature=self._temperature(scalars, columns),
-            bias=scalars.get("bias"),
-            scores=columns.get(_SCORES),
-            labels=columns.get("labels"),
-            log_average=columns.get("log_average"),
-        )
-        found = self._loss(queries, documents, given, self._pairs(columns, axis_name))
-        averages = {} if found.log_average is None else {"log_average": found.log_average}
-        return found.losses, averages
-
-    def describe(
-        self,
-        queries: Float[Array, "B D"],
-        documents: Float[Array, "N D"],
-        scalars: Scalars,
-        columns: Columns,
-        axis_name: Axis,
-    ) -> Diagnostics:
-        """What the temperature does to the batch, one value a query of each diagnostic.
-
-        Of InfoNCE's softmax over the pairs that the loss sees, whichever the loss.
-        """
-        pairs = self._pairs(columns, axis_name)
-        temperature = self._temperature(scalars, columns)
-        return diagnose(queries, documents, temperature=temperature, **pairs)
-
-    def examine(
-        self,
-        queries: Float[Array, "B D"],
-        documents: Float[Array, "N D"],
-        scalars: Scalars,
-        columns: Columns,
-        axis_name: Axis,
-    ) -> Details:
-        """A closer look at some of the queries, the same ones on most numbers of devices."""
-        pairs = self._pairs(columns, axis_name)
-        told = {"temperature": self._temperature(scalars, columns), "labels": columns["labels"]}
-        return examine(queries, documents, **told, **pairs)
-
-    def _temperature(self, scalars: Scalars, columns: Columns) -> Array:
-        """One of the batch, or one a query: its own, its source's, or the batch's."""
-        if _OWN in columns:
-            return jnp.where(columns[_OWN] > 0, columns[_OWN], scalars["temperature"])
-        return columns.get("temperature", scalars["temperature"])
-
-    @functools.cached_property
-    def _loss(self) -> RememberingLoss:
-        return make_loss(self.loss, renormalize=self.renormalize)
-
-    def _pairs(self, columns: Columns, axis_name: Axis) -> Pairs:
-        known: Any = {name: value for name, value in columns.items() if name in _PAIRS}
-        if self.loss.guide is not None:
-            known["guide_margin"] = self.loss.guide.margin
-        return Pairs(
-            group_size=self.group_size,
-            in_batch=self.loss.in_batch,
-            above_positive=self.loss.above_positive,
-            relative_to_positive=self.loss.relative_to_positive,
-            tile=self.loss.tile,
-            axis_name=axis_name,
-            ring=self.loss.ring,
-            **known,
-        )
+def as_objective(value: Any) -> Any:
+    """Converts a loss, or a function that serves as one, to an objective."""
+    if isinstance(value, Loss) or (callable(value) and not isinstance(value, Objective | type)):
+        return Objective(function=Loss.convert(value))
+    return value

@@ -1,28 +1,55 @@
-"""AdamW for the encoder, Adam for temperature and bias."""
+"""AdamW for the encoder, and Adam for the temperature and other scalars of the loss."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import jax
-import jax.numpy as jnp
-import optax
-from jaxtyping import Array, PyTree
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
-from contrastive.config import Optimizer
+from contrastive.lazy import jax, jnp, optax
+from contrastive.settings import Config
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, PyTree
+
+__all__ = ["Optimizer"]
 
 _FROZEN, _DECAY, _KEEP = "frozen", "decay", "keep"
-_LARGEST_STACKED = 1 << 20  # elements; stacking copies, which larger parameters would feel
+_LARGEST_STACKED = 1 << 20  # elements; stacking copies, which would be slow for larger parameters
+
+
+class Optimizer(Config):
+    """AdamW with warm-up, learning rate decay and gradient clipping."""
+
+    learning_rate: PositiveFloat = 1e-3
+    """Peak learning rate."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate decays after the warm-up: to zero along a cosine or a line, or not."""
+    warmup_steps: NonNegativeInt = 0
+    """Number of steps of linear warm-up."""
+    weight_decay: NonNegativeFloat = 0.01
+    """Decoupled weight decay of matrices; never applied to biases, norms, embeddings or the
+    temperature."""
+    b1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Decay rate of the first moment."""
+    b2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay rate of the second moment."""
+    eps: PositiveFloat = 1e-8
+    """Constant added to the denominator of the update."""
+    max_grad_norm: PositiveFloat | None = 1.0
+    """Maximum global norm of the encoder's gradient; None does not clip."""
+    frozen: tuple[str, ...] = ()
+    """Parameters to freeze: those whose path contains one of these words."""
 
 
 def make_schedule(config: Optimizer, steps: int) -> optax.Schedule:
-    """Learning rate of each step: linear warm-up, then cosine, linear or no decay to zero.
+    """Creates the learning rate schedule: linear warm-up, then cosine, linear or no decay to zero.
 
     Args:
-      config: Rate, warm-up and schedule.
-      steps: Steps of the run.
+      config: Learning rate, warm-up and schedule.
+      steps: Number of steps of the run.
 
     Returns:
       An optax schedule.
@@ -35,7 +62,7 @@ def make_schedule(config: Optimizer, steps: int) -> optax.Schedule:
     }[config.schedule]
     if not config.warmup_steps:
         return after
-    # Step 0 already learns: the ramp ends at the full rate on the step after the warm-up.
+    # The rate of step 0 is positive; the ramp reaches the full rate on the step after the warm-up.
     first = rate / (config.warmup_steps + 1)
     ramp = optax.linear_schedule(first, rate, config.warmup_steps)
     return optax.join_schedules([ramp, after], [config.warmup_steps])
@@ -44,19 +71,19 @@ def make_schedule(config: Optimizer, steps: int) -> optax.Schedule:
 def make_optimizer(
     config: Optimizer, steps: int, scalars_rate: float | None = None
 ) -> optax.GradientTransformation:
-    """The optax chain of both parts of the one parameter tree.
+    """Creates the optimizer of the encoder and of the scalars of the loss.
 
-    Clipping and decay are the encoder's alone: the temperature's gradient grows as 1/t^2, and must
-    neither shrink the encoder's nor be decayed towards nothing in particular. It has
-    a learning rate of its own: at an encoder's 1e-5 it would not move by a percent.
+    Clipping and weight decay apply only to the encoder. The temperature's gradient grows as 1/t^2
+    and must not shrink the encoder's, and decaying the temperature toward zero has no meaning. The
+    temperature has its own learning rate, as an encoder's 1e-5 would move it by less than 1%.
 
     Args:
-      config: The optimizer's settings.
-      steps: Steps of the run.
-      scalars_rate: Highest learning rate of temperature and bias; None is the encoder's.
+      config: Optimizer settings.
+      steps: Number of steps of the run.
+      scalars_rate: Peak learning rate of temperature and bias; None uses the encoder's.
 
     Returns:
-      A transformation of `{"encoder": ..., "temperature": ..., "bias": ...}`, the last optional.
+      A transformation of `{"encoder": ..., "temperature": ..., "loss": ...}`; "loss" is optional.
     """
     schedule = make_schedule(config, steps)
     b1, b2, eps = config.b1, config.b2, config.eps
@@ -69,21 +96,21 @@ def make_optimizer(
     rate = config.learning_rate if scalars_rate is None else scalars_rate
     of_scalars = make_schedule(config.model_copy(update={"learning_rate": rate}), steps)
     adam = optax.adam(of_scalars, b1=b1, b2=b2, eps=eps)
-    branches = {"encoder": optax.chain(clip, adamw), "temperature": adam, "bias": adam}
+    branches = {"encoder": optax.chain(clip, adamw), "temperature": adam, "loss": adam}
     parts = optax.partition({**branches, _FROZEN: optax.set_to_zero()}, _parts)
     return stacked(parts, functools.partial(group_of, frozen=config.frozen))
 
 
 def group_of(path: tuple[Any, ...], x: Array, frozen: Sequence[str] = ()) -> str:
-    """What an optimizer does with a parameter: `part/decay`, or `part/keep` without decay.
+    """Returns the optimizer group of a parameter: `part/decay`, or `part/keep` without decay.
 
     Args:
-      path: Of the parameter; its first name is the part.
+      path: Path of the parameter; its first name is the part.
       x: The parameter.
-      frozen: Words; a parameter with one in its path is of the part `frozen`.
+      frozen: Words; a parameter whose path contains one belongs to the part `frozen`.
 
     Returns:
-      The group. Weight decay touches matrices, but not embedding tables.
+      The group. Weight decay applies to matrices, but not to embedding tables.
     """
     names = [str(getattr(key, "key", key)) for key in path]
     part = _FROZEN if any(word in name for word in frozen for name in names) else names[0]
@@ -94,13 +121,15 @@ def group_of(path: tuple[Any, ...], x: Array, frozen: Sequence[str] = ()) -> str
 def stacked(
     inner: optax.GradientTransformation, group: Callable[[tuple[Any, ...], Array], str]
 ) -> optax.GradientTransformation:
-    """Gives an optimizer all parameters of one shape and group as one array.
+    """Applies an optimizer to parameters that are stacked by shape and group.
 
-    An encoder has a hundred parameters and a dozen shapes: a step is compiled in half the time.
+    An encoder has about a hundred parameters but only a dozen shapes, so stacking halves the
+    compilation time of a step.
 
     Args:
-      inner: Takes and gives a dict, by `group/shape`, or `group/path` of a large parameter.
-      group: Of a path and a parameter.
+      inner: Transformation of a dict with keys `group/shape`, or `group/path` for a large
+        parameter.
+      group: Maps a path and a parameter to its group.
 
     Returns:
       A transformation of any tree.
@@ -115,10 +144,10 @@ def stacked(
         return [one(path, x) for path, x in jax.tree_util.tree_leaves_with_path(tree)]
 
     def stack(tree):
-        found: dict[str, list[Array]] = {}
+        by_name: dict[str, list[Array]] = {}
         for name, x in zip(names(tree), jax.tree.leaves(tree), strict=True):
-            found.setdefault(name, []).append(x)
-        return {name: jnp.stack(some) for name, some in found.items()}
+            by_name.setdefault(name, []).append(x)
+        return {name: jnp.stack(arrays) for name, arrays in by_name.items()}
 
     def unstack(arrays, like):
         rows = {name: iter(x) for name, x in arrays.items()}

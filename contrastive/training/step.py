@@ -1,4 +1,4 @@
-"""One step of training: a pure function of state and batch."""
+"""The training step, a pure function of state and batch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from contrastive.models.embedder import Embedder
-from contrastive.temperature.diagnostics import summarize
-from contrastive.training.mesh import mapped
-from contrastive.training.objective import Memory, Objective
+from contrastive.devices.mesh import mapped
+from contrastive.models.linen.embedder import Embedder
+from contrastive.temperature._diagnostics import summarize
+from contrastive.training.batch_loss import BatchLoss, Memory
 from contrastive.types import Batch, Params
 
 Metrics: TypeAlias = dict[str, Float[Array, ""]]
@@ -30,14 +30,14 @@ Step: TypeAlias = Callable[["TrainState", Batch, Bool[Array, ""]], tuple["TrainS
 )
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """All that a step changes, and all that a checkpoint must hold.
+    """The state of training: everything that a step changes and a checkpoint must contain.
 
     Attributes:
-      step: Updates made.
-      seed: Of dropout; the randomness of a step is a function of (seed, step).
-      params: `{"encoder": ..., "temperature": ...}`, and SigLIP's `"bias"`.
-      opt_state: The optimizer's.
-      memory: What the loss remembers of each example that is trained on; mostly nothing.
+      step: Number of updates made.
+      seed: Random seed of dropout; the randomness of a step is a function of (seed, step).
+      params: `{"encoder": ..., "temperature": ...}`, and `"loss"` if the loss learns scalars.
+      opt_state: State of the optimizer.
+      memory: Per-example memory of the loss; empty for most losses.
     """
 
     step: Int[Array, ""]
@@ -49,53 +49,53 @@ class TrainState:
 
 def init_state(
     encoder: Params,
-    objective: Objective,
+    batch_loss: BatchLoss,
     optimizer: optax.GradientTransformation,
     seed: Int[Array, ""] | int,
     examples: int,
 ) -> TrainState:
-    """State before the first step.
+    """Creates the initial state.
 
     Args:
-      encoder: First parameters.
-      objective: Whose temperature, bias and memory.
-      optimizer: Whose state.
-      seed: Of dropout.
-      examples: That are trained on.
+      encoder: Initial parameters of the encoder.
+      batch_loss: Objective, which creates the other parameters and the memory.
+      optimizer: Optimizer.
+      seed: Random seed of dropout.
+      examples: Number of training examples.
 
     Returns:
       The state.
     """
-    params = {"encoder": encoder, **objective.init()}
-    opt_state, memory = optimizer.init(params), objective.init_memory(examples)
+    params = {"encoder": encoder, **batch_loss.init()}
+    opt_state, memory = optimizer.init(params), batch_loss.init_memory(examples)
     return TrainState(jnp.int32(0), jnp.int32(seed), params, opt_state, memory)
 
 
 def make_train_step(
     embedder: Embedder,
-    objective: Objective,
+    batch_loss: BatchLoss,
     optimizer: optax.GradientTransformation,
     mesh: Mesh | None,
     guide: Embedder | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
-    """The step, to be jitted, and vmapped over states for sweeps.
+    """Creates the training step, ready to be jitted, or vmapped over states for sweeps.
 
-    The encoder is a global-view program that the compiler divides over the mesh. The loss is mapped
-    explicitly, which makes its communication certain: documents are gathered once.
+    The encoder is a global-view program that the compiler partitions over the mesh. The loss is
+    mapped explicitly to control its communication: documents are gathered once.
 
     Args:
-      embedder: Tokens to embeddings.
-      objective: Embeddings to losses.
-      optimizer: Gradients to updates.
-      mesh: Devices; None where others decide, as in a sweep whose runs are divided among them.
-      guide: Tokens to the embeddings of a frozen encoder, which say what is a false negative.
+      embedder: Maps tokens to embeddings.
+      batch_loss: Maps embeddings to losses.
+      optimizer: Maps gradients to updates.
+      mesh: Devices; None if the caller decides, as in a sweep that divides its runs among them.
+      guide: Maps tokens to embeddings of a frozen encoder that identifies false negatives.
 
     Returns:
-      `(state, batch, diagnosing, guide_params) -> (state, metrics)`, the last None without a guide.
-      An update that is not finite is not applied; `metrics["finite"]` says so. Diagnostics are
-      computed where `diagnosing`, or where the update is not finite, and are NaN otherwise. Under
-      vmap that would be always: where `diagnosing` is a Python bool, they are in the program or
-      they are not.
+      A function `(state, batch, diagnosing, guide_params) -> (state, metrics)`; `guide_params` is
+      None without a guide. An update that is not finite is not applied, and `metrics["finite"]` is
+      0 then. Diagnostics are computed if `diagnosing` is true or the update is not finite, and are
+      NaN otherwise. Under vmap both branches would always run, so `diagnosing` may also be a
+      Python bool, which decides at trace time whether the program contains them.
     """
 
     def train_step(
@@ -106,7 +106,7 @@ def make_train_step(
     ):
         rng = jax.random.fold_in(jax.random.key(state.seed), state.step)
         seeds = jax.random.bits(rng, (2,), jnp.uint32)
-        columns = objective.columns(batch)
+        columns = batch_loss.columns(batch)
         if guide is not None:
             assert guide_params is not None
             columns["guide_queries"] = guide.embed(guide_params, batch.queries)
@@ -116,23 +116,25 @@ def make_train_step(
         def mean_loss(params, rows):
             queries = embedder.embed(params["encoder"], batch.queries, seeds[0])
             documents = embedder.embed(params["encoder"], batch.documents, seeds[1])
-            scalars = objective.scalars(params, state.step, rows)
-            of_batch = mapped(objective.losses, mesh)
-            losses, averages = of_batch(queries, documents, scalars, {**columns, **rows})
-            return losses.mean(), (queries, documents, scalars, averages)
+            scalars = batch_loss.scalars(params, state.step, rows)
+            of_batch = mapped(batch_loss.losses, mesh)
+            losses, memory = of_batch(queries, documents, scalars, {**columns, **rows})
+            return losses.mean(), (queries, documents, scalars, memory)
 
         gradient = jax.value_and_grad(mean_loss, argnums=(0, 1), has_aux=True)
-        (loss, found), (grads, slopes) = gradient(state.params, rows)
-        queries, documents, scalars, averages = found
+        (loss, embedded), (grads, slopes) = gradient(state.params, rows)
+        queries, documents, scalars, memory = embedded
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = objective.project(jax.tree.map(jnp.add, state.params, updates))
+        params = batch_loss.project(jax.tree.map(jnp.add, state.params, updates))
         finite = jnp.isfinite(loss) & _is_finite(grads) & _is_finite(params)
-        renewed = objective.renewed(rows, averages, slopes)
+        updated = batch_loss.updated_memory(rows, memory, slopes)
         numbers = jnp.asarray(batch.numbers)
-        memory = {n: _remember(x, numbers, renewed[n]) for n, x in state.memory.items()}
-        new = TrainState(state.step + 1, state.seed, params, opt_state, memory)
+        remembered = {
+            name: _remember(x, numbers, updated[name]) for name, x in state.memory.items()
+        }
+        new = TrainState(state.step + 1, state.seed, params, opt_state, remembered)
         new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
-        describe = functools.partial(_describe, objective, mesh)
+        describe = functools.partial(_describe, batch_loss, mesh)
         embeddings = queries, documents, scalars, {**columns, **rows}
         undescribed = functools.partial(_undescribed, describe)
         if isinstance(diagnosing, bool):
@@ -155,28 +157,28 @@ def make_train_step(
 def _remember(
     memory: Float[Array, "E ..."], numbers: Int[Array, " B"], new: Float[Array, "B ..."]
 ) -> Float[Array, "E ..."]:
-    """Memory with new rows; of an example that is in a batch twice, as in a mixture, the last."""
+    """Writes new rows to the memory; if an example occurs twice in a batch, the last one counts."""
     order = jnp.argsort(numbers, stable=True)
     ordered = numbers[order]
     last = jnp.append(ordered[1:] != ordered[:-1], True)
-    # A scatter to one place twice would take either.
+    # Scattering to the same place twice has no defined order.
     places = jnp.where(last, ordered, len(memory))
     return memory.at[places].set(new[order], mode="drop")
 
 
 def _norms_of_parts(grads: Params) -> Metrics:
-    """Gradient norm of each part of the encoder; none of an encoder of one part."""
+    """Computes the gradient norm of each part of the encoder; empty if there is only one part."""
     norms = {f"grad_norm/{name}": optax.tree.norm(part) for name, part in grads.items()}
     return norms if len(norms) > 1 else {}
 
 
 def _is_finite(tree: PyTree) -> Bool[Array, ""]:
-    """Through the norm, one number a parameter; beyond 1e19 it is not finite either."""
+    """Checks the norm, one number per parameter; it also overflows for values beyond 1e19."""
     return jnp.isfinite(optax.tree.norm(tree))
 
 
-def _describe(objective: Objective, mesh: Mesh | None, *embeddings) -> Metrics:
-    return summarize(mapped(objective.describe, mesh)(*embeddings))
+def _describe(batch_loss: BatchLoss, mesh: Mesh | None, *embeddings) -> Metrics:
+    return summarize(mapped(batch_loss.describe, mesh)(*embeddings))
 
 
 def _undescribed(describe: Callable[..., Metrics], *embeddings) -> Metrics:

@@ -1,4 +1,4 @@
-"""The folder of a run, and whose it is."""
+"""The folder of a run: checks, locking and the stored config."""
 
 from __future__ import annotations
 
@@ -6,62 +6,95 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import pydantic
 from filelock import FileLock, Timeout
 
-from contrastive.config import Experiment, differences
-from contrastive.errors import FolderError
+from contrastive.errors import FolderError, Naming
+from contrastive.files import write_json
+from contrastive.parts import foreign_parts
+from contrastive.settings import differences
+from contrastive.training.experiment import Experiment
+from contrastive.training.old_configs import current, is_old
 
 _CONFIG, _INPUTS, _LOCK = "config.json", "inputs.json", ".lock"
 
 
 def check(workdir: Path, config: Experiment, *, overwrite: bool = False) -> None:
-    """Whether a run may use the folder; looks, and changes nothing.
+    """Checks that a run may use a folder; changes nothing.
 
     Args:
-      workdir: The folder, there or not.
-      config: Of the run.
-      overwrite: Whether it may take the place of another run.
+      workdir: The folder, which need not exist.
+      config: Config of the run.
+      overwrite: Whether the run may replace another one.
 
     Raises:
-      FolderError: If the folder has another config, naming the fields that differ, holds something
-        else, or cannot be written.
+      FolderError: If the folder belongs to another config (the message names the fields that
+        differ), contains something else, or cannot be written.
     """
     if (workdir / _CONFIG).exists():
-        different = [] if overwrite else differences(load_config(workdir), config)
+        if not overwrite:
+            _refuse_older_version(workdir)
+        different = []
+        if not overwrite:
+            different = differences(load_config(workdir, "import"), config)
         if different:
-            fields = "\n  ".join(different)
             raise FolderError(
-                f"{workdir} belongs to a run with another config:\n  {fields}\n"
-                "Give another --workdir, or the settings it was started with to go on with it."
+                lambda name: (
+                    f"{workdir} belongs to a run with another config:\n"
+                    f"{_lines(different, name)}\n"
+                    "Choose another folder, or use the settings it was started with to resume it"
+                ),
+                see=("workdir",),
             )
     elif workdir.is_dir() and any(not p.name.startswith(".") for p in workdir.iterdir()):
         raise FolderError(
-            f"{workdir} is not empty and holds no {_CONFIG} of a run; give another --workdir"
+            f"{workdir} is not empty and contains no {_CONFIG} of a run; choose another folder",
+            see=("workdir",),
         )
     existing = next(p for p in (workdir, *workdir.absolute().parents) if p.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise FolderError(f"{workdir} cannot be written: {existing} is not a folder of yours")
+        raise FolderError(
+            f"{workdir} cannot be written: {existing} is not a folder that you may write to"
+        )
+
+
+def _refuse_older_version(workdir: Path) -> None:
+    try:
+        stored = json.loads((workdir / _CONFIG).read_bytes())
+    except ValueError:
+        return  # `load_config` reports the error
+    if is_old(stored):
+        raise FolderError(
+            f"{workdir} belongs to a run of an earlier version, whose checkpoints this version "
+            "cannot resume; choose another folder. evaluate, encode, search, report and advise can "
+            "still read its results",
+            see=("workdir",),
+        )
+
+
+def _lines(different: Sequence[str], name: Naming) -> str:
+    """Lines of `differences`, with the fields named."""
+    split = (line.partition(": ") for line in different)
+    return "\n".join(f"  {name(field)}: {change}" for field, _, change in split)
 
 
 @contextlib.contextmanager
 def claimed(
     workdir: Path, config: Experiment, inputs: Mapping[str, str], *, overwrite: bool = False
 ) -> Iterator[None]:
-    """Makes the folder this run's, alone, while entered.
+    """Context in which this process has exclusive use of the folder.
 
     Args:
-      workdir: The folder; made if it is not there.
-      config: Of the run.
-      inputs: Fingerprints of what the config names but does not hold: data and tokenizer.
-      overwrite: Whether a run with another config, or other inputs, is removed from the folder.
+      workdir: The folder; created if it does not exist.
+      config: Config of the run.
+      inputs: Fingerprints of what the config names but does not contain, such as data.
+      overwrite: Whether to remove a run with another config or other inputs from the folder.
 
     Raises:
-      FolderError: If another process is at work in the folder, or the run was started with other
+      FolderError: If another process is using the folder, or the run was started with other
         inputs.
     """
     workdir.mkdir(parents=True, exist_ok=True)
@@ -70,7 +103,8 @@ def claimed(
         lock.acquire(timeout=0)
     except Timeout:
         raise FolderError(
-            f"another process is at work in {workdir}; wait for it, or give another --workdir"
+            f"another process is using {workdir}; wait for it, or choose another folder",
+            see=("workdir",),
         ) from None
     with lock:
         if overwrite:
@@ -84,15 +118,15 @@ def claimed(
 
 
 def _remove_other_run(workdir: Path, config: Experiment, inputs: Mapping[str, str]) -> None:
-    """Empties the folder of a run that is not this one; what is no run stays as it is."""
+    """Removes another run from the folder; a folder that is not a run's is left alone."""
     if not (workdir / _CONFIG).is_file():
         return
     try:
         check(workdir, config)
         check_inputs(workdir, inputs)
     except (FolderError, FileNotFoundError):
-        # Without the lock another process would think itself alone, and without the config what is
-        # left by a removal that is cut short would be nobody's.
+        # The lock stays so that no other process uses the folder, and the config is removed last so
+        # that the rest still belongs to a run if the removal is interrupted.
         names = sorted({path.name for path in workdir.iterdir()} - {_LOCK, _CONFIG})
         print(f"contrastive: removing the other run in {workdir}: {', '.join((*names, _CONFIG))}")
         for path in (workdir / name for name in (*names, _CONFIG)):
@@ -100,14 +134,14 @@ def _remove_other_run(workdir: Path, config: Experiment, inputs: Mapping[str, st
 
 
 def check_inputs(workdir: Path, inputs: Mapping[str, str]) -> None:
-    """Whether the run was started with these inputs.
+    """Checks that the run was started with these inputs.
 
     Args:
-      workdir: The run's folder.
+      workdir: Folder of the run.
       inputs: Fingerprints by name.
 
     Raises:
-      FolderError: Naming those that differ.
+      FolderError: If some inputs differ; the message names them.
     """
     started = json.loads((workdir / _INPUTS).read_text(encoding="utf-8"))
     names = dict.fromkeys([*inputs, *started])
@@ -115,39 +149,36 @@ def check_inputs(workdir: Path, inputs: Mapping[str, str]) -> None:
     if changed:
         kind = "sweep" if "axes" in started else "run"
         raise FolderError(
-            f"since the {kind} in {workdir} was started, its inputs have changed: "
-            f"{', '.join(changed)}. Bring them back to go on with it, or give another --workdir."
+            lambda name: (
+                f"since the {kind} in {workdir} was started, its inputs have changed: "
+                f"{', '.join(map(name, changed))}. Restore them to resume it, or choose another "
+                "folder"
+            ),
+            see=("workdir",),
         )
 
 
-def load_config(workdir: Path) -> Experiment:
-    """The config a run was started with.
+def load_config(
+    workdir: Path, foreign: Literal["refuse", "import", "inert"] = "inert"
+) -> Experiment:
+    """Loads the config that a run was started with.
 
     Args:
-      workdir: The run's folder.
+      workdir: Folder of the run.
+      foreign: How to handle parts from outside of this package; see `foreign_parts`.
 
     Returns:
       The config.
 
     Raises:
-      FolderError: If there is none, or it cannot be read.
+      FolderError: If there is no config, or it cannot be read.
     """
     path = workdir / _CONFIG
     try:
-        return Experiment.model_validate_json(path.read_bytes())
-    except OSError:
+        stored = json.loads(path.read_bytes())
+        with foreign_parts(foreign):
+            return Experiment(**current(stored))
+    except FileNotFoundError:
         raise FolderError(f"{path}: no such file; is {workdir} the folder of a run?") from None
-    except pydantic.ValidationError as error:
+    except (OSError, ValueError, TypeError) as error:
         raise FolderError(f"{path} is not a config of this version: {error}") from None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file whole or not at all.
-
-    Args:
-      path: The file.
-      value: What JSON can hold.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)

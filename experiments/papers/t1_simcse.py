@@ -1,13 +1,21 @@
-"""T1. The temperature curve on STS-B: Gao et al., 2021 (SimCSE), Table D.1.
+"""T1. STS-B score as a function of temperature: Gao et al., 2021 (SimCSE), Table D.1.
 
 contrastive reproduce T1
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
 import numpy as np
-from material import (
+
+from contrastive.config import Checkpoint
+from contrastive.experiments.papers.paper_data import (
     TEMPERATURE,
+    CaptionSearch,
+    ScoredPairs,
+    caption_search,
     captions,
     experiment,
     line,
@@ -17,11 +25,24 @@ from material import (
     unit,
     write_rows,
 )
+from contrastive.papers import (
+    Claim,
+    Findings,
+    Grid,
+    Paper,
+    Setting,
+    Verdict,
+    Where,
+    above,
+    curve,
+    peaks_inside,
+    rises,
+    swept,
+)
+from contrastive.tasks import Evaluator
 
-from contrastive.config import Checkpoint
-from contrastive.lab.claims import Verdict, above, curve, peaks_inside, rises
-from contrastive.lab.grid import Grid
-from contrastive.lab.paper import Claim, Findings, Paper, Setting, Where, swept
+if TYPE_CHECKING:
+    from contrastive import Encoder
 
 PUBLISHED = {
     "metric": "STS-B dev, Spearman x 100",
@@ -30,38 +51,51 @@ PUBLISHED = {
 }
 
 
-def run(setting: Setting, where: Where) -> Findings:
-    """Captions of one image are each other's positives; STS-B is never trained on."""
-    images = captions(where.data, "train")
-    rows = ({"query": texts[0], "pos": texts[1:]} for texts in images)
-    train = write_rows(where.workdir / "data" / "captions.jsonl", rows)
-    first, second, scores = similar_pairs(where.data, "dev")
-    tested = captions(where.data, "test")
-    asked, others = [x[0] for x in tested], [text for x in tested for text in x[1:]]
-    answers = np.repeat(np.arange(len(tested)), 4)
+class _TestData(NamedTuple):
+    pairs: ScoredPairs
+    search: CaptionSearch
 
-    def score(encoder, params):
-        a, b, queries, documents = (
-            unit(encoder.documents(params, texts)) for texts in (first, second, asked, others)
-        )
+
+class SimilarityAndSearch(Evaluator):
+    """Evaluates an encoder on STS-B and on caption search."""
+
+    data: str
+    """The data folder."""
+
+    main_metric: ClassVar[str] = "spearman"
+
+    def load(self) -> _TestData:
+        folder = Path(self.data)
+        return _TestData(similar_pairs(folder, "dev"), caption_search(folder, "test"))
+
+    def evaluate(self, encoder: Encoder, data: _TestData) -> dict[str, float]:
+        pairs, search = data
+        texts = (pairs.first, pairs.second, search.queries, search.documents)
+        a, b, queries, documents = (unit(encoder.encode_documents(x)) for x in texts)
         cosines = queries @ documents.T
+        positive = cosines[search.answers, np.arange(len(documents))]
         return {
-            "spearman": spearman(a, b, scores),
-            "recall@1": recall_at_1(queries, documents, answers),
-            "positive cosine": float(cosines[answers, np.arange(len(others))].mean()),
+            "spearman": spearman(a, b, pairs.scores),
+            "recall@1": recall_at_1(queries, documents, search.answers),
+            "positive cosine": float(positive.mean()),
             "negative cosine": float(cosines.mean()),
         }
 
-    base = experiment("SimCSE's temperatures", setting, train)
+
+def run(setting: Setting, where: Where) -> Findings:
+    """Trains on captions, with captions of the same image as positives, and never on STS-B."""
+    images = captions(where.data, "train")
+    rows = ({"query": texts[0], "pos": texts[1:]} for texts in images)
+    train = write_rows(where.workdir / "data" / "captions.jsonl", rows)
+    scores = SimilarityAndSearch(data=str(where.data))
+    base = experiment("SimCSE's temperatures", setting, train, scores)
     plain = base.replace(normalize=False)
     return {
         "normalised": swept(
-            Grid(base, {TEMPERATURE: setting.values}, setting.seeds),
-            where.workdir / "normalised",
-            score,
+            Grid(base, {TEMPERATURE: setting.values}, setting.seeds), where.workdir / "normalised"
         ),
         "not normalised": swept(
-            Grid(plain, {TEMPERATURE: (1.0,)}, setting.seeds), where.workdir / "plain", score
+            Grid(plain, {TEMPERATURE: (1.0,)}, setting.seeds), where.workdir / "plain"
         ),
     }
 
@@ -75,14 +109,14 @@ def _peak(findings: Findings) -> Verdict:
 
 
 def _right_side(findings: Findings) -> Verdict:
-    found = _curve(findings, "spearman")
-    return above(found[0.05], found[1.0], ("0.05", "1"))
+    scores = _curve(findings, "spearman")
+    return above(scores[0.05], scores[1.0], ("0.05", "1"))
 
 
 def _left_side(findings: Findings) -> Verdict:
-    found = _curve(findings, "spearman")
-    held = found[0.01].mean > found[0.05].mean - 0.02
-    numbers = above(found[0.05], found[0.01], ("0.05", "0.01")).because
+    scores = _curve(findings, "spearman")
+    held = scores[0.01].mean > scores[0.05].mean - 0.02
+    numbers = above(scores[0.05], scores[0.01], ("0.05", "0.01")).because
     return Verdict(held, numbers)
 
 
@@ -96,14 +130,14 @@ def _width(findings: Findings) -> Verdict:
 
 
 def _plain(findings: Findings) -> Verdict:
-    found = _curve(findings, "spearman")
-    best = max(found, key=lambda t: found[t].mean)
+    scores = _curve(findings, "spearman")
+    best = max(scores, key=lambda t: scores[t].mean)
     (plain,) = curve(findings["not normalised"], TEMPERATURE, "spearman").values()
-    return above(found[best], plain, (f"cosines at {best:g}", "dot products"))
+    return above(scores[best], plain, (f"cosines at {best:g}", "dot products"))
 
 
 def draw(figure, findings: Findings, published) -> None:
-    """The paper's curve, and ours with intervals."""
+    """Plots the paper's curve, and ours with intervals."""
     left, right = figure.subplots(1, 2)
     theirs = {float(t): y for t, y in published["by temperature"].items()}
     left.plot(list(theirs), list(theirs.values()), "ko-", ms=4)
@@ -112,7 +146,7 @@ def draw(figure, findings: Findings, published) -> None:
     line(right, _curve(findings, "spearman"), "STS-B dev, Spearman")
     line(right, _curve(findings, "recall@1"), "captions, recall@1")
     (plain,) = curve(findings["not normalised"], TEMPERATURE, "spearman").values()
-    right.axhline(plain.mean, color="0.5", ls=":", label="Spearman, not normalised")
+    right.axhline(plain.mean, color="0.5", ls=":", label="Spearman, not normalized")
     right.set(title="a bag of embeddings from scratch")
     right.legend(frameon=False, fontsize=8)
     for plot in (left, right):

@@ -6,8 +6,11 @@ contrastive reproduce T2
 from __future__ import annotations
 
 import random
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from material import (
+from contrastive.config import Checkpoint
+from contrastive.experiments.papers.paper_data import (
     TEMPERATURE,
     experiment,
     intents,
@@ -18,11 +21,24 @@ from material import (
     unit,
     write_rows,
 )
+from contrastive.papers import (
+    Claim,
+    Findings,
+    Grid,
+    Paper,
+    Setting,
+    Verdict,
+    Where,
+    curve,
+    falls,
+    peaks_inside,
+    rises,
+    swept,
+)
+from contrastive.tasks import Evaluator
 
-from contrastive.config import Checkpoint
-from contrastive.lab.claims import Verdict, curve, falls, peaks_inside, rises
-from contrastive.lab.grid import Grid
-from contrastive.lab.paper import Claim, Findings, Paper, Setting, Where, swept
+if TYPE_CHECKING:
+    from contrastive import Encoder
 
 PUBLISHED = {
     "metric": "linear probe, ResNet-18, accuracy x 100",
@@ -40,13 +56,41 @@ PUBLISHED = {
     },
     "CIFAR-10 by temperature": {"0.07": 79.75, "0.3": 83.27, "1": 82.21},
 }
-KEPT = 0.7  # of the words of a view
+KEPT = 0.7  # the fraction of words that a view keeps
 VIEWS = 4
 
 
+class _Utterances(NamedTuple):
+    known: list[str]
+    labels: list[str]
+    asked: list[str]
+    truth: list[str]
+
+
+class IntentScores(Evaluator):
+    """Evaluates the separation of intents, uniformity and tolerance."""
+
+    data: str
+    """The data folder."""
+
+    main_metric: ClassVar[str] = "accuracy of 10 nearest"
+
+    def load(self) -> _Utterances:
+        folder = Path(self.data)
+        return _Utterances(*intents(folder, "train"), *intents(folder, "test"))
+
+    def evaluate(self, encoder: Encoder, data: _Utterances) -> dict[str, float]:
+        known, asked = (unit(encoder.encode_documents(x)) for x in (data.known, data.asked))
+        return {
+            "accuracy of 10 nearest": nearest_class(known, data.labels, asked, data.truth),
+            "uniformity": uniformity(asked),
+            "tolerance": tolerance(asked, data.truth),
+        }
+
+
 def run(setting: Setting, where: Where) -> Findings:
-    """Two views of an utterance are positives; its intent is only used to score."""
-    texts, labels = intents(where.data, "train")
+    """Trains on two views of an utterance as a positive pair; intents only serve evaluation."""
+    texts, _ = intents(where.data, "train")
     rng = random.Random(0)
 
     def view(text: str) -> str:
@@ -59,31 +103,22 @@ def run(setting: Setting, where: Where) -> Findings:
         for _ in range(VIEWS)
     )
     train = write_rows(where.workdir / "data" / "views.jsonl", rows)
-    asked, truth = intents(where.data, "test")
-
-    def score(encoder, params):
-        known, tested = (unit(encoder.documents(params, x)) for x in (texts, asked))
-        return {
-            "accuracy of 10 nearest": nearest_class(known, labels, tested, truth),
-            "uniformity": uniformity(tested),
-            "tolerance": tolerance(tested, truth),
-        }
-
-    base = experiment("uniformity and tolerance", setting, train)
-    # Views can have equal words; as in the paper nothing is known of false negatives.
+    scores = IntentScores(data=str(where.data))
+    base = experiment("uniformity and tolerance", setting, train, scores)
+    # Views can be equal texts. As in the paper, no false negatives are masked.
     base = base.replace(**{"loss.mask_false_negatives": False})
     grid = Grid(base, {TEMPERATURE: setting.values}, setting.seeds)
-    return {"rows": swept(grid, where.workdir / "sweep", score)}
+    return {"rows": swept(grid, where.workdir / "sweep")}
 
 
 def _curve(findings: Findings, metric: str, least: float = 0.0):
-    found = curve(findings["rows"], TEMPERATURE, metric)
-    return {t: x for t, x in found.items() if t >= least}
+    points = curve(findings["rows"], TEMPERATURE, metric)
+    return {t: x for t, x in points.items() if t >= least}
 
 
 def _peak(findings: Findings) -> Verdict:
-    found = _curve(findings, "accuracy of 10 nearest")
-    return peaks_inside(found, min(found), max(found))
+    accuracies = _curve(findings, "accuracy of 10 nearest")
+    return peaks_inside(accuracies, min(accuracies), max(accuracies))
 
 
 def _tolerance(findings: Findings) -> Verdict:
@@ -104,7 +139,7 @@ def _entropy(findings: Findings) -> Verdict:
 
 
 def draw(figure, findings: Findings, published) -> None:
-    """Accuracy against temperature twice, and the plane of uniformity and tolerance."""
+    """Plots accuracy against temperature (theirs and ours), and tolerance against uniformity."""
     left, middle, right = figure.subplots(1, 3)
     theirs = {float(t): y for t, y in published["CIFAR-100 by temperature"].items()}
     left.plot(list(theirs), list(theirs.values()), "ko-", ms=4)
@@ -139,7 +174,7 @@ paper = Paper(
     ),
     differs=(
         "utterances with words left out instead of images, a bag of embeddings instead of "
-        "ResNet-18, 10 nearest neighbours instead of a linear probe, in-batch negatives instead of "
+        "ResNet-18, 10 nearest neighbors instead of a linear probe, in-batch negatives instead of "
         "a memory bank"
     ),
     small=Setting(steps=600, batch_size=256, values=(0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)),

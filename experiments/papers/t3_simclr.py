@@ -1,4 +1,4 @@
-"""T3. Normalisation and temperature: Chen et al., 2020 (SimCLR), Table 5.
+"""T3. Normalization and temperature: Chen et al., 2020 (SimCLR), Table 5.
 
 contrastive reproduce T3
 """
@@ -12,13 +12,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from material import line
-from scipy.ndimage import affine_transform
 
-from contrastive.errors import ConfigError
-from contrastive.lab.claims import Verdict, above, all_of, curve, falls, peaks_inside, rises
-from contrastive.lab.paper import Claim, Findings, Paper, Setting, Where
-from contrastive.losses import normalize, nt_xent
+from contrastive.experiments.papers.paper_data import line, papers_extra
+from contrastive.losses import nt_xent
+from contrastive.papers import (
+    Claim,
+    Findings,
+    Paper,
+    Setting,
+    Verdict,
+    Where,
+    above,
+    all_of,
+    curve,
+    falls,
+    peaks_inside,
+    rises,
+)
+from contrastive.similarity import normalize
 from contrastive.temperature import diagnose, summarize
 
 PUBLISHED = {
@@ -39,7 +50,7 @@ WIDTH, HIDDEN = 64, 256
 
 
 def run(setting: Setting, where: Where) -> Findings:
-    """Two distorted views of an image are positives; a probe reads digits off the hidden layer."""
+    """Trains on two distorted views of an image, and fits a linear probe to the hidden layer."""
     images, labels, tested, truth = open_images(setting.steps > 10000, where.workdir)
     return {
         name: _train(setting, temperatures, unit, (images, labels, tested, truth))
@@ -51,34 +62,32 @@ def run(setting: Setting, where: Where) -> Findings:
 
 
 def open_images(full: bool, data: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Omniglot's alphabets through TFDS, or scikit-learn's digits, which need no download.
+    """Loads Omniglot with its alphabets as classes from TFDS, or the digits of scikit-learn.
 
     Args:
-      full: Whether the former.
-      data: Where TFDS keeps what it downloads.
+      full: Whether to load Omniglot.
+      data: Folder for the downloads of TFDS.
 
     Returns:
-      Images [N, H, W] in [0, 1] and classes to train on, and the same to test on.
+      Training images [N, H, W] in [0, 1] and classes [N], then the same for testing.
     """
     if full:
         import tensorflow_datasets as tfds
 
-        # Its splits have no alphabet in common: a probe needs some drawings of each.
-        found = [_omniglot(tfds, split, data) for split in ("train", "test")]
-        images, labels = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        # The splits have no alphabet in common, but a probe needs training images of each.
+        splits = [_omniglot(tfds, split, data) for split in ("train", "test")]
+        images, labels = (np.concatenate(parts) for parts in zip(*splits, strict=True))
         return divide(images, labels)
-    try:
+    with papers_extra():
         from sklearn.datasets import load_digits
-    except ImportError:
-        wanted = 'T3 reads the digits of scikit-learn: pip install "contrastive[papers]"'
-        raise ConfigError(wanted) from None
+
     pixels, labels = (np.asarray(x) for x in load_digits(return_X_y=True))
     images = pixels.reshape(-1, 8, 8).astype(np.float32) / 16
     return images[:1300], labels[:1300], images[1300:], labels[1300:]
 
 
 def divide(images: np.ndarray, labels: np.ndarray):
-    """Shuffled, four fifths to train on and one to test on."""
+    """Shuffles the images, and splits them into 80% for training and 20% for testing."""
     order = np.random.default_rng(0).permutation(len(images))
     known, tested = np.split(order, [len(images) * 4 // 5])
     return images[known], labels[known], images[tested], labels[tested]
@@ -91,15 +100,18 @@ def _omniglot(tfds, split: str, data: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def distorted(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each turned, scaled and moved a little, with noise."""
-    found = np.empty_like(images)
+    """Randomly rotates, scales and shifts each image slightly, and adds noise."""
+    with papers_extra():
+        from scipy.ndimage import affine_transform
+
+    result = np.empty_like(images)
     middle = (np.array(images.shape[1:]) - 1) / 2
     for number, image in enumerate(images):
         angle, scale = rng.uniform(-0.25, 0.25), rng.uniform(0.9, 1.1)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * scale
         moved = middle + rng.uniform(-1, 1, 2) * image.shape[0] / 16
-        found[number] = affine_transform(image, turn, middle - turn @ moved, order=1)
-    return found + rng.normal(0, 0.05, images.shape).astype(np.float32)
+        result[number] = affine_transform(image, turn, middle - turn @ moved, order=1)
+    return result + rng.normal(0, 0.05, images.shape).astype(np.float32)
 
 
 def _init(key, pixels: int):
@@ -110,22 +122,22 @@ def _init(key, pixels: int):
 
 
 def hidden(params, images):
-    """What a probe reads: the layer before the projection."""
+    """Computes the layer before the projection, which the probe reads."""
     first = jax.nn.relu(images.reshape(len(images), -1) @ params[0])
     return jax.nn.relu(first @ params[1])
 
 
 def embed(params, images, unit: bool):
-    """The projection that the loss compares."""
-    found = hidden(params, images) @ params[2]
-    return normalize(found) if unit else found
+    """Computes the projection, which the loss compares."""
+    projected = hidden(params, images) @ params[2]
+    return normalize(projected) if unit else projected
 
 
 def _train(setting: Setting, temperatures, unit: bool, data) -> list[dict[str, float]]:
-    """All temperatures and seeds at once, on the same batches."""
+    """Trains all temperatures and seeds in one program, on the same batches."""
     images, labels, tested, truth = data
     grid = [(t, seed) for t in temperatures for seed in range(setting.seeds)]
-    heat = jnp.asarray([t for t, _ in grid], jnp.float32)
+    grid_temperatures = jnp.asarray([t for t, _ in grid], jnp.float32)
     keys = jax.vmap(jax.random.key)(jnp.asarray([seed for _, seed in grid]))
     optimizer = optax.adam(setting.learning_rate)
     params = jax.vmap(functools.partial(_init, pixels=images[0].size))(keys)
@@ -154,16 +166,17 @@ def _train(setting: Setting, temperatures, unit: bool, data) -> list[dict[str, f
         return distorted(chosen, rng), distorted(chosen, rng)
 
     for _ in range(setting.steps):
-        state = every_step(state, heat, *views(setting.batch_size))
-    seen = {name: np.asarray(x) for name, x in every_look(state[0], heat, *views(512)).items()}
+        state = every_step(state, grid_temperatures, *views(setting.batch_size))
+    diagnostics = every_look(state[0], grid_temperatures, *views(512))
+    diagnostics = {name: np.asarray(x) for name, x in diagnostics.items()}
     read = jax.jit(jax.vmap(hidden, in_axes=(0, None)))
     known, asked = (np.asarray(read(state[0], x)) for x in (images, tested))
     return [
         {
             "temperature": t,
             "seed": seed,
-            "entropy": float(seen["entropy"][place]),
-            "contrastive accuracy": float(seen["accuracy"][place]),
+            "entropy": float(diagnostics["entropy"][place]),
+            "contrastive accuracy": float(diagnostics["accuracy"][place]),
             "top 1": _probes(known[place], labels, asked[place], truth),
         }
         for place, (t, seed) in enumerate(grid)
@@ -171,8 +184,8 @@ def _train(setting: Setting, temperatures, unit: bool, data) -> list[dict[str, f
 
 
 def _probes(known, labels, asked, truth, *, of_each: int = 10, draws: int = 5) -> float:
-    """Mean of probes that know a few labels each: with all of them, pixels alone would do."""
-    by_class = [np.flatnonzero(labels == one) for one in np.unique(labels)]
+    """Computes the mean accuracy of few-label probes; with all labels, pixels would suffice."""
+    by_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     scores = []
     for first in range(0, of_each * draws, of_each):
         few = np.concatenate([places[first : first + of_each] for places in by_class])
@@ -181,8 +194,9 @@ def _probes(known, labels, asked, truth, *, of_each: int = 10, draws: int = 5) -
 
 
 def _probe(known, labels, asked, truth) -> float:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
+    with papers_extra():
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(known)
     probe = LogisticRegression(C=0.01, max_iter=500).fit(scaler.transform(known), labels)
@@ -202,16 +216,16 @@ def _entropy(findings: Findings) -> Verdict:
 
 
 def _peak(findings: Findings) -> Verdict:
-    found = _curve(findings, "top 1")
-    return peaks_inside(found, min(found), max(found))
+    scores = _curve(findings, "top 1")
+    return peaks_inside(scores, min(scores), max(scores))
 
 
-def _best(found):
-    return max(found.items(), key=lambda pair: pair[1].mean)
+def _best(points):
+    return max(points.items(), key=lambda pair: pair[1].mean)
 
 
 def _plain(findings: Findings) -> Verdict:
-    """Both halves: the best contrastive accuracy, and the worst score."""
+    """Checks both parts of the claim: higher contrastive accuracy, and a worse probe."""
     unit = {name: _best(_curve(findings, name)) for name in ("contrastive accuracy", "top 1")}
     plain = {name: _best(_curve(findings, name, "not normalised")) for name in unit}
 
@@ -234,16 +248,16 @@ def _plain(findings: Findings) -> Verdict:
 
 
 def draw(figure, findings: Findings, published) -> None:
-    """Contrastive accuracy and the probe, SimCLR's and ours."""
+    """Plots contrastive accuracy and probe accuracy, for SimCLR and for ours."""
     left, right = figure.subplots(1, 2)
     rows = published["normalised"]
     for name in ("contrastive accuracy", "top 1"):
         left.plot([float(t) for t in rows], [row[name] for row in rows.values()], "o-", label=name)
         line(right, _curve(findings, name), name)
         plain = published["not normalised"]["100"][name]
-        left.axhline(plain, color=left.lines[-1].get_color(), ls=":", label="not normalised")
+        left.axhline(plain, color=left.lines[-1].get_color(), ls=":", label="not normalized")
         best = _best(_curve(findings, name, "not normalised"))[1].mean
-        right.axhline(best, color=right.lines[-1].get_color(), ls=":", label="not normalised")
+        right.axhline(best, color=right.lines[-1].get_color(), ls=":", label="not normalized")
     left.set(title="SimCLR, ImageNet")
     right.set(title="digits, two layers")
     for plot in (left, right):

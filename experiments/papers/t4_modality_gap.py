@@ -1,12 +1,16 @@
-"""T4. Low temperatures narrow the range of cosines and keep the gap: Liang et al., 2022; E5, BGE.
+"""T4. Low temperature narrows the range of cosines and keeps the gap: Liang et al., 2022; E5, BGE.
 
 contrastive reproduce T4
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
 import numpy as np
-from material import (
+
+from contrastive.experiments.papers.paper_data import (
     BILINGUAL,
     TEMPERATURE,
     experiment,
@@ -16,52 +20,80 @@ from material import (
     unit,
     write_rows,
 )
+from contrastive.papers import (
+    Claim,
+    Findings,
+    Grid,
+    Paper,
+    Setting,
+    Verdict,
+    Where,
+    above,
+    curve,
+    falls,
+    interval,
+    peaks_inside,
+    rises,
+    shown,
+    swept,
+)
+from contrastive.tasks import Evaluator
 
-from contrastive.lab.claims import Verdict, above, curve, falls, peaks_inside, rises, shown
-from contrastive.lab.grid import Grid
-from contrastive.lab.paper import Claim, Findings, Paper, Setting, Where, swept
-from contrastive.lab.table import interval
+if TYPE_CHECKING:
+    from contrastive import Encoder
 
 PUBLISHED = {
     "E5 at 0.01": "cosines from about 0.7 to 1",
     "BGE at 0.01": "cosines from about 0.6 to 1",
     "Liang et al., CLIP at 1/100": "the loss is lowest at a gap of 0.82; heat closes it",
 }
-# German in letters that English never has: one bag of embeddings is then a tower for each.
+# German is transliterated to Cyrillic, so that the languages share no words, and one bag of
+# embeddings acts as two separate towers.
 LETTERS = str.maketrans("abcdefghijklmnopqrstuvwxyzäöüß", "абцдефгхийклмнопярстувшжызэёюч")
 
 
-def run(setting: Setting, where: Where) -> Findings:
-    """English captions and their German translations, by towers that share nothing."""
+class ModalityGap(Evaluator):
+    """Evaluates translation search, the modality gap and the range of cosines."""
 
-    def pairs(split):
-        return [(en, de.lower().translate(LETTERS)) for en, de in parallel(where.data, split)]
+    data: str
+    """The data folder."""
 
-    rows = ({"query": english, "pos": [german]} for english, german in pairs("train"))
-    train = write_rows(where.workdir / "data" / "towers.jsonl", rows)
-    english, german = zip(*pairs("test"), strict=True)
+    main_metric: ClassVar[str] = "recall@1"
 
-    def score(encoder, params):
-        queries, documents = (unit(encoder.documents(params, x)) for x in (english, german))
+    def load(self) -> list[tuple[str, str]]:
+        return _pairs(Path(self.data), "test")
+
+    def evaluate(self, encoder: Encoder, data: list[tuple[str, str]]) -> dict[str, float]:
+        languages = (list(texts) for texts in zip(*data, strict=True))
+        queries, documents = (unit(encoder.encode_documents(x)) for x in languages)
         cosines = queries @ documents.T
         low = float(np.percentile(cosines, 1))
         positive = float(np.diag(cosines).mean())
         return {
-            "recall@1": recall_at_1(queries, documents, np.arange(len(english))),
+            "recall@1": recall_at_1(queries, documents, np.arange(len(data))),
             "gap": float(np.linalg.norm(queries.mean(axis=0) - documents.mean(axis=0))),
             "lowest": low,
             "positive cosine": positive,
-            # Of all pairs positives are one in a thousand: no percentile of them all shows both.
+            # Only one pair in a thousand is positive, too few for a high percentile of all pairs.
             "range": positive - low,
         }
 
-    base = experiment("modality gap", setting, train)
+
+def _pairs(data: Path, split: str) -> list[tuple[str, str]]:
+    return [(en, de.lower().translate(LETTERS)) for en, de in parallel(data, split)]
+
+
+def run(setting: Setting, where: Where) -> Findings:
+    """Trains on English captions and German translations, with towers that share no parameters."""
+    rows = ({"query": english, "pos": [german]} for english, german in _pairs(where.data, "train"))
+    train = write_rows(where.workdir / "data" / "towers.jsonl", rows)
+    base = experiment("modality gap", setting, train, ModalityGap(data=str(where.data)))
     untrained = base.replace(steps=1, **{"optimizer.learning_rate": 1e-12})
     return {
         "rows": swept(
-            Grid(base, {TEMPERATURE: setting.values}, setting.seeds), where.workdir / "gap", score
+            Grid(base, {TEMPERATURE: setting.values}, setting.seeds), where.workdir / "gap"
         ),
-        "start": swept(Grid(untrained, {}, setting.seeds), where.workdir / "start", score),
+        "start": swept(Grid(untrained, {}, setting.seeds), where.workdir / "start"),
     }
 
 
@@ -74,9 +106,9 @@ def _closes(findings: Findings) -> Verdict:
 
 
 def _kept(findings: Findings) -> Verdict:
-    found = _curve(findings, "gap")
+    gaps = _curve(findings, "gap")
     start = interval([row["gap"] for row in findings["start"]])
-    cold, warm = found[min(found)], found[0.1]
+    cold, warm = gaps[min(gaps)], gaps[0.1]
     held = cold.low > start.mean / 2 and warm.high < start.mean / 4
     return Verdict(held, f"{shown(start)} at first, {shown(cold)} at 0.01, {shown(warm)} at 0.1")
 
@@ -86,18 +118,18 @@ def _widens(findings: Findings) -> Verdict:
 
 
 def _better(findings: Findings) -> Verdict:
-    found = _curve(findings, "recall@1")
-    best = max(found, key=lambda t: found[t].mean)
-    return above(found[best], found[0.01], (f"recall@1 at {best:g}", "at 0.01"))
+    recalls = _curve(findings, "recall@1")
+    best = max(recalls, key=lambda t: recalls[t].mean)
+    return above(recalls[best], recalls[0.01], (f"recall@1 at {best:g}", "at 0.01"))
 
 
 def _peak(findings: Findings) -> Verdict:
-    found = _curve(findings, "recall@1")
-    return peaks_inside(found, min(found), max(found))
+    recalls = _curve(findings, "recall@1")
+    return peaks_inside(recalls, min(recalls), max(recalls))
 
 
 def draw(figure, findings: Findings, published) -> None:
-    """The gap, the range of cosines and recall."""
+    """Plots the gap, the range of cosines and recall against temperature."""
     del published
     left, right = figure.subplots(1, 2)
     line(left, _curve(findings, "gap"), "gap of the means")

@@ -1,13 +1,18 @@
-"""T5. Batches, temperature and decoupling: C-Pack, DCL, dual temperature.
+"""T5. Batch size, temperature and decoupling: C-Pack, DCL, dual temperature.
 
 contrastive reproduce T5
 """
 
 from __future__ import annotations
 
-import numpy as np
-from material import (
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from contrastive.config import Checkpoint, Decoupled, DualTemperature, InfoNCE
+from contrastive.experiments.papers.paper_data import (
     TEMPERATURE,
+    CaptionSearch,
+    caption_search,
     captions,
     experiment,
     line,
@@ -15,12 +20,26 @@ from material import (
     unit,
     write_rows,
 )
+from contrastive.papers import (
+    Claim,
+    Findings,
+    Grid,
+    Paper,
+    Setting,
+    Verdict,
+    Where,
+    above,
+    all_of,
+    curve,
+    interval,
+    rises,
+    shown,
+    swept,
+)
+from contrastive.tasks import Evaluator
 
-from contrastive.config import Checkpoint, Decoupled, DualTemperature, InfoNCE
-from contrastive.lab.claims import Verdict, above, all_of, curve, rises, shown
-from contrastive.lab.grid import Grid
-from contrastive.lab.paper import Claim, Findings, Paper, Setting, Where, swept
-from contrastive.lab.table import interval
+if TYPE_CHECKING:
+    from contrastive import Encoder
 
 PUBLISHED = {
     "C-Pack, retrieval by batch": {"256": 57.25, "2048": 60.96, "19200": 63.90},
@@ -38,25 +57,35 @@ LOSSES = {
 }
 
 
+class CaptionRecall(Evaluator):
+    """Evaluates caption search: the first caption of an image should find its other captions."""
+
+    data: str
+    """The data folder."""
+
+    main_metric: ClassVar[str] = "recall@1"
+
+    def load(self) -> CaptionSearch:
+        return caption_search(Path(self.data), "test")
+
+    def evaluate(self, encoder: Encoder, data: CaptionSearch) -> dict[str, float]:
+        texts = (data.queries, data.documents)
+        queries, documents = (unit(encoder.encode_documents(x)) for x in texts)
+        return {"recall@1": recall_at_1(queries, documents, data.answers)}
+
+
 def run(setting: Setting, where: Where) -> Findings:
-    """Each loss at each batch size; runs of a size are one program."""
+    """Trains with each loss at each batch size; runs of the same size share one program."""
     images = captions(where.data, "train")
     rows = ({"query": texts[0], "pos": texts[1:]} for texts in images)
     train = write_rows(where.workdir / "data" / "captions.jsonl", rows)
-    tested = captions(where.data, "test")
-    asked, others = [x[0] for x in tested], [text for x in tested for text in x[1:]]
-    answers = np.repeat(np.arange(len(tested)), 4)
-
-    def score(encoder, params):
-        queries, documents = (unit(encoder.documents(params, x)) for x in (asked, others))
-        return {"recall@1": recall_at_1(queries, documents, answers)}
-
+    scores = CaptionRecall(data=str(where.data))
     findings: Findings = {}
     for name, function in LOSSES.items():
-        base = experiment(f"batches of {name}", setting, train)
+        base = experiment(f"batches of {name}", setting, train, scores)
         base = base.replace(**{"loss.function": function})
         axes = {"batch_size": setting.batch_sizes, TEMPERATURE: setting.values}
-        findings[name] = swept(Grid(base, axes, setting.seeds), where.workdir / name, score)
+        findings[name] = swept(Grid(base, axes, setting.seeds), where.workdir / name)
     return findings
 
 
@@ -71,12 +100,12 @@ def _at(findings: Findings, loss: str, temperature: float):
 
 def _larger(findings: Findings) -> Verdict:
     temperatures = sorted({row[TEMPERATURE] for row in findings["info_nce"]})
-    found = {t: rises(_at(findings, "info_nce", t)) for t in temperatures}
-    return all_of(*(v._replace(because=f"at {t:g}: {v.because}") for t, v in found.items()))
+    verdicts = {t: rises(_at(findings, "info_nce", t)) for t in temperatures}
+    return all_of(*(v._replace(because=f"at {t:g}: {v.because}") for t, v in verdicts.items()))
 
 
 def _gain(findings: Findings, batch: int, temperature: float):
-    """Of DCL over InfoNCE, seed by seed: they start from the same parameters and see the same."""
+    """Computes the gain of DCL over InfoNCE, paired by seed: same initialization and batches."""
 
     def scores(loss):
         return {
@@ -92,9 +121,9 @@ def _gain(findings: Findings, batch: int, temperature: float):
 
 
 def _decoupled(findings: Findings) -> Verdict:
-    found = {b: _gain(findings, b, 0.02) for b in _batches(findings)}
-    *small, _ = found.values()
-    numbers = ", ".join(f"{shown(gain)} at batch {b}" for b, gain in found.items())
+    gains = {b: _gain(findings, b, 0.02) for b in _batches(findings)}
+    *small, _ = gains.values()
+    numbers = ", ".join(f"{shown(gain)} at batch {b}" for b, gain in gains.items())
     return Verdict(all(gain.low > 0 for gain in small), f"temperature 0.02: {numbers}")
 
 
@@ -112,7 +141,7 @@ def _dual(findings: Findings) -> Verdict:
 
 
 def draw(figure, findings: Findings, published) -> None:
-    """Retrieval by batch: BGE's, and ours by loss and temperature."""
+    """Plots retrieval against batch size: C-Pack, and ours by loss and temperature."""
     left, right = figure.subplots(1, 2)
     theirs = {int(b): y for b, y in published["C-Pack, retrieval by batch"].items()}
     left.plot(list(theirs), list(theirs.values()), "ko-", ms=4)

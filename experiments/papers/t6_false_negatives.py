@@ -1,4 +1,4 @@
-"""T6. Hard and false negatives: debiasing, hardness, filters.
+"""T6. Hard and false negatives: debiasing, hardness weighting and filters.
 
 contrastive reproduce T6
 """
@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
-from material import (
+from contrastive.config import Checkpoint, HardNegative
+from contrastive.experiments.papers.paper_data import (
     TEMPERATURE,
     experiment,
     intents,
@@ -17,12 +20,26 @@ from material import (
     unit,
     write_rows,
 )
+from contrastive.papers import (
+    Claim,
+    Findings,
+    Grid,
+    Interval,
+    Paper,
+    Setting,
+    Verdict,
+    Where,
+    above,
+    curve,
+    interval,
+    rises,
+    shown,
+    swept,
+)
+from contrastive.tasks import Evaluator
 
-from contrastive.config import Checkpoint, HardNegative
-from contrastive.lab.claims import Verdict, above, curve, rises, shown
-from contrastive.lab.grid import Grid
-from contrastive.lab.paper import Claim, Findings, Paper, Setting, Where, swept
-from contrastive.lab.table import Interval, interval
+if TYPE_CHECKING:
+    from contrastive import Encoder
 
 PUBLISHED = {
     "metric of HCL": "STL-10, linear probe, ResNet-50, batch 256, temperature 0.5, accuracy x 100",
@@ -34,8 +51,8 @@ PUBLISHED = {
 METRIC = "MAP@R"
 BETA, TAU = "loss.function.beta", "loss.function.tau_plus"
 HOT = 0.5  # HCL's temperature
-EVERY = 10  # of the 150 intents one in ten: a batch then has 17 of each
-SHARE = round(EVERY / 150, 3)  # of the negatives that are false
+EVERY = 10  # one in ten of the 150 intents is used, so that a batch has 17 texts of each
+SHARE = round(EVERY / 150, 3)  # the fraction of negatives that are false
 FILTERS = {
     "no filter": {},
     "same intent": {"loss.mask_false_negatives": True},
@@ -44,9 +61,25 @@ FILTERS = {
 }
 
 
+class IntentPrecision(Evaluator):
+    """Evaluates whether the nearest utterances have the same intent, by MAP@R."""
+
+    data: str
+    """The data folder."""
+
+    main_metric: ClassVar[str] = METRIC
+
+    def load(self) -> tuple[list[str], list[str]]:
+        return some_intents(Path(self.data), "test")
+
+    def evaluate(self, encoder: Encoder, data: tuple[list[str], list[str]]) -> dict[str, float]:
+        texts, labels = data
+        return {METRIC: mean_average_precision(unit(encoder.encode_documents(texts)), labels)}
+
+
 def run(setting: Setting, where: Where) -> Findings:
-    """An utterance and another of its intent are positives, and so are many of the negatives."""
-    texts, labels = some_intents(where, "train")
+    """Trains with utterances of the same intent as positives; many in-batch negatives are false."""
+    texts, labels = some_intents(where.data, "train")
     of_intent = defaultdict(list)
     for text, label in zip(texts, labels, strict=True):
         of_intent[label].append(text)
@@ -61,12 +94,8 @@ def run(setting: Setting, where: Where) -> Findings:
         for text, label in zip(texts, labels, strict=True)
     )
     train = write_rows(where.workdir / "data" / "intents.jsonl", rows)
-    asked, truth = some_intents(where, "test")
-
-    def score(encoder, params):
-        return {METRIC: mean_average_precision(unit(encoder.documents(params, asked)), truth)}
-
-    base = experiment("false negatives", setting, train)
+    scores = IntentPrecision(data=str(where.data))
+    base = experiment("false negatives", setting, train, scores)
     blind = base.replace(**{"loss.mask_false_negatives": False})
     hard = blind.replace(**{"loss.function": HardNegative(), TEMPERATURE: HOT})
     heat = {TEMPERATURE: setting.values}
@@ -75,21 +104,20 @@ def run(setting: Setting, where: Where) -> Findings:
         "debiased": Grid(hard, {BETA: (0.0, 0.5, 1.0, 2.0), TAU: (0.0, SHARE)}, setting.seeds),
     }
     return {
-        name: swept(grid, where.workdir / name.replace(" ", "_"), score)
-        for name, grid in grids.items()
+        name: swept(grid, where.workdir / name.replace(" ", "_")) for name, grid in grids.items()
     }
 
 
-def some_intents(where: Where, split: str) -> tuple[list[str], list[str]]:
-    """Utterances of some intents."""
-    texts, labels = intents(where.data, split)
+def some_intents(data: Path, split: str) -> tuple[list[str], list[str]]:
+    """Reads the utterances of every tenth intent."""
+    texts, labels = intents(data, split)
     chosen = set(sorted(set(labels))[::EVERY])
     pairs = [pair for pair in zip(texts, labels, strict=True) if pair[1] in chosen]
     return [text for text, _ in pairs], [label for _, label in pairs]
 
 
 def _gains(findings: Findings, name: str) -> dict[float, Interval]:
-    """Over no filter, seed by seed: they start from the same parameters and see the same."""
+    """Computes the gains over no filter, paired by seed: same initialization and batches."""
 
     def scores(rows):
         return {
@@ -102,7 +130,7 @@ def _gains(findings: Findings, name: str) -> dict[float, Interval]:
     gains = defaultdict(list)
     for key in sorted(plain.keys() & filtered.keys()):
         gains[key[0]].append(filtered[key] - plain[key])
-    return {temperature: interval(found) for temperature, found in gains.items()}
+    return {temperature: interval(values) for temperature, values in gains.items()}
 
 
 def _numbers(gains: dict[float, Interval]) -> str:
@@ -110,7 +138,7 @@ def _numbers(gains: dict[float, Interval]) -> str:
 
 
 def _colder(findings: Findings, name: str) -> Verdict:
-    """It helps at the lowest temperature, and more than at the highest."""
+    """Checks that a filter helps at the lowest temperature, and more than at the highest."""
     gains = _gains(findings, name)
     low, high = gains[min(gains)], gains[max(gains)]
     return Verdict(low.low > max(0.0, high.high), _numbers(gains))
@@ -122,17 +150,17 @@ def _debiased(findings: Findings, tau: float):
 
 
 def _hardness(findings: Findings) -> Verdict:
-    found = {beta: x for beta, x in _debiased(findings, SHARE).items() if beta <= 1.0}
-    return rises(found)
+    scores = {beta: x for beta, x in _debiased(findings, SHARE).items() if beta <= 1.0}
+    return rises(scores)
 
 
 def _debiasing(findings: Findings) -> Verdict:
-    plain, off = _debiased(findings, 0.0)[0.0], _debiased(findings, SHARE)[0.0]
-    return above(off, plain, (f"tau+ {SHARE:g}", "biased"))
+    biased, debiased = _debiased(findings, 0.0)[0.0], _debiased(findings, SHARE)[0.0]
+    return above(debiased, biased, (f"tau+ {SHARE:g}", "biased"))
 
 
 def draw(figure, findings: Findings, published) -> None:
-    """HCL's betas and ours, and what filters do by temperature."""
+    """Plots scores against beta (HCL and ours), and the effect of filters by temperature."""
     left, middle, right = figure.subplots(1, 3)
     theirs = {0.0: published["debiased by tau+"]["0.1"]}
     theirs |= {float(b): y for b, y in published["HCL by beta, tau+ 0.1"].items()}

@@ -1,12 +1,28 @@
-"""T7. Who sets the temperature: CLIP, SigLIP, MACL, schedules, iSogCLR, artanh.
+"""T7. Ways to set the temperature: CLIP, SigLIP, MACL, schedules, iSogCLR, artanh.
 
 contrastive reproduce T7
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
 import numpy as np
-from material import (
+
+from contrastive.config import (
+    Artanh,
+    Individual,
+    InfoNCE,
+    Learned,
+    ModelAware,
+    Objective,
+    Oscillating,
+    SigLIP,
+    SogCLR,
+    WarmDown,
+)
+from contrastive.experiments.papers.paper_data import (
     BILINGUAL,
     TEMPERATURE,
     experiment,
@@ -16,23 +32,27 @@ from material import (
     unit,
     write_rows,
 )
-
-from contrastive.config import (
-    Artanh,
-    Individual,
-    InfoNCE,
-    Learned,
-    Loss,
-    ModelAware,
-    Oscillating,
-    SigLIP,
-    SogCLR,
-    WarmDown,
+from contrastive.papers import (
+    Claim,
+    Findings,
+    Grid,
+    Interval,
+    Paper,
+    Setting,
+    Verdict,
+    Where,
+    above,
+    all_of,
+    curve,
+    interval,
+    rises,
+    shown,
+    swept,
 )
-from contrastive.lab.claims import Verdict, above, all_of, curve, rises, shown
-from contrastive.lab.grid import Grid
-from contrastive.lab.paper import Claim, Findings, Paper, Setting, Where, swept
-from contrastive.lab.table import Interval, interval
+from contrastive.tasks import Evaluator
+
+if TYPE_CHECKING:
+    from contrastive import Encoder
 
 PUBLISHED = {
     "CLIP": "learned from 0.07, logit scale clipped at 100",
@@ -50,46 +70,67 @@ PUBLISHED = {
     "MACL, SimCSE": {"fixed": 76.25, "MACL": 76.66},
 }
 STARTS = {"learned": (0.07, 0.2, 0.5), "MACL": (0.02, 0.05, 0.1)}
-OTHERS = 9000  # captions that answer nothing asked: with the 1,000 alone all is near 1
+OTHERS = 9000  # documents that answer no query; without them, all scores would be near 1
 
 
-def policies(steps: int) -> dict[str, Loss]:
-    """Every way to set it, one line each."""
+def policies(steps: int) -> dict[str, Objective]:
+    """Returns an objective for each way to set the temperature, by name."""
     learned = Learned(minimum=0.005, learning_rate=1e-2)
     return {
-        "MACL": Loss(function=ModelAware()),
-        "oscillating": Loss(temperature=1.0, policy=Oscillating(other=0.1, period=steps // 2)),
-        "warm-down": Loss(temperature=0.1, policy=WarmDown(start=1.0, steps=steps // 2)),
-        "iSogCLR": Loss(function=SogCLR(rho=0.4), temperature=0.1, policy=Individual()),
-        "artanh": Loss(function=Artanh()),
-        "SigLIP, b -10": Loss(function=SigLIP(bias=-10.0), temperature=0.1, policy=learned),
-        "SigLIP, b 0": Loss(function=SigLIP(bias=0.0), temperature=0.1, policy=learned),
-        "learned": Loss(function=InfoNCE(), policy=learned),
+        "MACL": Objective(function=ModelAware()),
+        "oscillating": Objective(temperature=1.0, policy=Oscillating(other=0.1, period=steps // 2)),
+        "warm-down": Objective(temperature=0.1, policy=WarmDown(start=1.0, steps=steps // 2)),
+        "iSogCLR": Objective(function=SogCLR(rho=0.4), temperature=0.1, policy=Individual()),
+        "artanh": Objective(function=Artanh()),
+        "SigLIP, b -10": Objective(function=SigLIP(bias=-10.0), temperature=0.1, policy=learned),
+        "SigLIP, b 0": Objective(function=SigLIP(bias=0.0), temperature=0.1, policy=learned),
+        "learned": Objective(function=InfoNCE(), policy=learned),
     }
 
 
+class _Translations(NamedTuple):
+    queries: list[str]
+    documents: list[str]
+    answers: np.ndarray
+
+
+class TranslationRecall(Evaluator):
+    """Evaluates the search for translations of test captions among many German captions."""
+
+    data: str
+    """The data folder."""
+
+    main_metric: ClassVar[str] = "recall@1"
+
+    def load(self) -> _Translations:
+        train, test = (parallel(Path(self.data), split) for split in ("train", "test"))
+        documents = [german for _, german in [*test, *train[:OTHERS]]]
+        answers = np.r_[np.arange(len(test)), np.full(OTHERS, -1)]
+        return _Translations([english for english, _ in test], documents, answers)
+
+    def evaluate(self, encoder: Encoder, data: _Translations) -> dict[str, float]:
+        texts = (data.queries, data.documents)
+        queries, documents = (unit(encoder.encode_documents(x)) for x in texts)
+        return {"recall@1": recall_at_1(queries, documents, data.answers)}
+
+
 def run(setting: Setting, where: Where) -> Findings:
-    """English captions of new images find their translations, among many more in German."""
-    pairs = parallel(where.data, "train")
-    rows = ({"query": english, "pos": [german]} for english, german in pairs)
+    """Trains on English captions and their German translations, with each policy."""
+    rows = (
+        {"query": english, "pos": [german]} for english, german in parallel(where.data, "train")
+    )
     train = write_rows(where.workdir / "data" / "parallel.jsonl", rows)
-    english, german = zip(*parallel(where.data, "test"), strict=True)
-    found_among = [*german, *(other for _, other in pairs[:OTHERS])]
-    answers = np.r_[np.arange(len(english)), np.full(OTHERS, -1)]
+    scores = TranslationRecall(data=str(where.data))
 
-    def score(encoder, params):
-        queries, documents = (unit(encoder.documents(params, x)) for x in (english, found_among))
-        return {"recall@1": recall_at_1(queries, documents, answers)}
-
-    def of(loss: Loss, axes: dict, name: str):
-        base = experiment(name, setting, train).replace(loss=loss)
+    def trained(loss: Objective, axes: dict, name: str):
+        base = experiment(name, setting, train, scores).replace(loss=loss)
         folder = where.workdir / name.replace(" ", "_").replace(",", "")
-        return swept(Grid(base, axes, setting.seeds), folder, score)
+        return swept(Grid(base, axes, setting.seeds), folder)
 
-    findings = {"fixed": of(Loss(), {TEMPERATURE: setting.values}, "fixed")}
+    findings = {"fixed": trained(Objective(), {TEMPERATURE: setting.values}, "fixed")}
     for name, loss in policies(setting.steps).items():
         axes = {TEMPERATURE: STARTS[name]} if name in STARTS else {}
-        findings[name] = of(loss, axes, name)
+        findings[name] = trained(loss, axes, name)
     return findings
 
 
@@ -102,9 +143,9 @@ def _at(findings: Findings, name: str, temperature: float) -> Interval:
 
 
 def _best_fixed(findings: Findings) -> tuple[float, Interval]:
-    found = curve(findings["fixed"], TEMPERATURE, "recall@1")
-    best = max(found, key=lambda t: found[t].mean)
-    return best, found[best]
+    recalls = curve(findings["fixed"], TEMPERATURE, "recall@1")
+    best = max(recalls, key=lambda t: recalls[t].mean)
+    return best, recalls[best]
 
 
 def _learned_ends(findings: Findings) -> Verdict:
@@ -147,13 +188,13 @@ def _model_aware_below(findings: Findings) -> Verdict:
 
 def _artanh(findings: Findings) -> Verdict:
     cold, hot = (_at(findings, "fixed", t) for t in (0.02, 1.0))
-    found = _only(findings, "artanh")
-    held = found.low > max(cold.high, hot.high)
-    return Verdict(held, f"artanh {shown(found)}, fixed {shown(cold)} at 0.02, {shown(hot)} at 1")
+    artanh = _only(findings, "artanh")
+    held = artanh.low > max(cold.high, hot.high)
+    return Verdict(held, f"artanh {shown(artanh)}, fixed {shown(cold)} at 0.02, {shown(hot)} at 1")
 
 
 def draw(figure, findings: Findings, published) -> None:
-    """SigLIP's bars, the fixed curve, and where other policies come out."""
+    """Plots the results of SigLIP, our curve of fixed temperatures, and the other policies."""
     left, right = figure.subplots(1, 2, width_ratios=(1, 2))
     theirs = published["SigLIP, ImageNet 0-shot"]
     left.barh(list(theirs), list(theirs.values()), color="0.4")
@@ -176,7 +217,8 @@ def draw(figure, findings: Findings, published) -> None:
         label = f"{name}: {shown(_only(findings, name))}"
         right.axhline(_only(findings, name).mean, color=f"C{number + 3}", lw=1, label=label)
     right.set(xscale="log", xlabel="temperature", ylabel="recall@1, English to German")
-    right.set(ylim=(min(y.low for y in fixed.values()) - 0.05, 1.0))  # some lines are below
+    # Some policies score below this range.
+    right.set(ylim=(min(y.low for y in fixed.values()) - 0.05, 1.0))
     right.legend(frameon=False, fontsize=7, loc="lower center", ncols=2)
 
 

@@ -1,4 +1,4 @@
-"""T8. Exactness and memory at scale: GradCache, Inf-CL, and what bfloat16 does to a gradient.
+"""T8. Exactness and memory at scale: GradCache, Inf-CL, and gradients in bfloat16.
 
 contrastive reproduce T8
 """
@@ -9,23 +9,17 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from contrastive.config import Static
-from contrastive.data.packing import pack
-from contrastive.lab.claims import Verdict
-from contrastive.lab.paper import Claim, Findings, Paper, Setting, Where
+from contrastive.data.tokens import pack
+from contrastive.experiments.papers.scale_programs import LAYOUTS, gradient_error
 from contrastive.losses import info_nce
-from contrastive.models.embedder import Embedder
-from contrastive.models.scratch import from_scratch
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
-
-from loss_programs import JaxLoss, truth
+from contrastive.models.linen.embedder import Embedder
+from contrastive.papers import Claim, Findings, Paper, Setting, Verdict, Where
 
 PUBLISHED = {
     "Inf-CL, GB of loss memory on each of 8 GPUs": {
@@ -35,20 +29,12 @@ PUBLISHED = {
     },
     "bfloat16": "nobody has published the error of its gradient by temperature",
 }
-WIDTH = 512
-RING = "ring of tiles"  # which is what Inf-CL has
-LAYOUTS = ("dense", "sharded", "gathered tiles", RING)
-_COUNT = """
-import json, sys
-from devices import memory
-sizes = [int(x) for x in sys.argv[1].split(",")]
-found = {n: {name: memory(name, n, WIDTH, 8)["temporary_bytes"] for name in LAYOUTS} for n in sizes}
-print(json.dumps(found))
-"""
+WIDTH, DEVICES = 512, 8
+RING = "ring of tiles"  # the layout of Inf-CL
 
 
 def run(setting: Setting, where: Where) -> Findings:
-    """Reads memory off compiled programs; compares gradients with float64."""
+    """Measures the memory of compiled programs, and the error of gradients."""
     del where
     return {
         "bytes": _bytes(setting.batch_sizes),
@@ -58,60 +44,55 @@ def run(setting: Setting, where: Where) -> Findings:
 
 
 def _bytes(sizes: tuple[int, ...]) -> dict[str, dict[str, int]]:
-    """Of each of eight simulated devices, which JAX makes only as it starts: in another process."""
-    code = _COUNT.replace("WIDTH", str(WIDTH)).replace("LAYOUTS", repr(LAYOUTS))
-    own = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-    paths = os.pathsep.join(sys.path)
-    done = subprocess.run(
-        [sys.executable, "-c", code, ",".join(map(str, sizes))],
-        env={**os.environ, **own, "PYTHONPATH": paths},
+    """Returns the memory per simulated device; only a new process can have simulated devices."""
+    variables = {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES}",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    program = (sys.executable, "-m", "contrastive.experiments.papers.scale_programs")
+    completed = subprocess.run(
+        [*program, ",".join(map(str, sizes)), str(WIDTH), str(DEVICES)],
+        env={**os.environ, **variables},
         capture_output=True,
         check=True,
         text=True,
     )
-    return json.loads(done.stdout)
+    return json.loads(completed.stdout)
 
 
 def _errors(temperature: float, batch: int) -> dict[str, float]:
-    """Distance of a gradient from float64's at the same embeddings, against its own length."""
-
-    def error(library, dtype):
-        loss = JaxLoss(library, batch, 384, dtype, temperature)
-        loss.prepare()
-        found = loss.found()
-        right = truth(found["q"], found["d"], temperature)["queries"]
-        return float(np.linalg.norm(found["queries"] - right) / np.linalg.norm(right))
-
+    """Computes the relative errors of gradients at the same embeddings."""
     return {
         "temperature": temperature,
-        "ours, float32": error("ours", "float32"),
-        "ours, bfloat16": error("ours", "bfloat16"),
-        "dense, bfloat16": error("dense_jax", "bfloat16"),
+        "ours, float32": gradient_error("ours", batch, 384, "float32", temperature),
+        "ours, bfloat16": gradient_error("ours", batch, 384, "bfloat16", temperature),
+        "dense, bfloat16": gradient_error("dense", batch, 384, "bfloat16", temperature),
     }
 
 
 def _chunks() -> float:
-    """How far the gradient of two passes over small parts is from that of one over all."""
-    made = from_scratch(Static(width=64), vocab_size=100)
+    """Computes the relative distance of the gradient of two passes in chunks from that of one."""
+    module = Static(width=64).build(vocab_size=100)
     rng = np.random.default_rng(0)
     texts = [rng.integers(1, 100, rng.integers(3, 12)).astype(np.int32) for _ in range(128)]
     queries, documents = (
-        pack(some, row_length=12, texts_per_row=4) for some in (texts[:64], texts[64:])
+        pack(part, row_length=12, texts_per_row=4) for part in (texts[:64], texts[64:])
     )
 
     def gradient(chunk_tokens):
-        embedder = Embedder(made.module, "mean", True, chunk_tokens)
+        embedder = Embedder(module, "mean", True, chunk_tokens)
         params = embedder.init(jax.random.key(0))
 
         def loss(params):
             q, d = (embedder.embed(params, x) for x in (queries, documents))
             return info_nce(q, d, temperature=0.02).mean()
 
-        found = jax.jit(jax.grad(loss))(params)
-        return jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(found)])
+        gradients = jax.jit(jax.grad(loss))(params)
+        return jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(gradients)])
 
-    whole, parts = gradient(None), gradient(64)
-    return float(jnp.linalg.norm(whole - parts) / jnp.linalg.norm(whole))
+    whole, chunked = gradient(None), gradient(64)
+    return float(jnp.linalg.norm(whole - chunked) / jnp.linalg.norm(whole))
 
 
 def _gigabytes(findings: Findings, size: str) -> str:
@@ -157,7 +138,7 @@ def _half(findings: Findings) -> Verdict:
 
 
 def draw(figure, findings: Findings, published) -> None:
-    """Memory by batch, Inf-CL's and ours, and the error by temperature."""
+    """Plots memory against batch size (Inf-CL and ours), and gradient error by temperature."""
     left, middle, right = figure.subplots(1, 3)
     theirs = published["Inf-CL, GB of loss memory on each of 8 GPUs"]
     for name in ("dense", "sharded", "tiles"):

@@ -1,4 +1,4 @@
-"""Prints the tables of results that READMEs show: python experiments/papers/table.py."""
+"""Prints the tables of results in the documentation: python experiments/papers/table.py."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def results() -> list[dict[str, Any]]:
-    """What is committed, T1 first."""
+    """Returns the committed results, in the order T1 to T8."""
     return [
         json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("T*.json"))
     ]
 
 
 def lines() -> Iterator[str]:
-    """Of a Markdown table, a line a claim."""
+    """Yields the lines of a Markdown table with one row per claim."""
     yield "| | claim | the paper's | ours | held |"
     yield "|---|---|---|---|---|"
     for result in results():
@@ -30,15 +30,15 @@ def lines() -> Iterator[str]:
 
 
 def summary() -> Iterator[str]:
-    """Of a Markdown table, a line a paper: its first claim, and how many held."""
+    """Yields the lines of a Markdown table with one row per paper: its first claim and a count."""
     yield "| | its first claim | the paper's | ours | held | all claims |"
     yield "|---|---|---|---|---|---|"
     for result in results():
         first, held = result["claims"][0], sum(claim["held"] for claim in result["claims"])
         name = f"**{result['paper']}** {result['title']}"
         words = (name, first["claim"], first["theirs"], first["because"])
-        answer = "yes" if first["held"] else "**no**"
-        yield f"| {' | '.join(words)} | {answer} | {held} of {len(result['claims'])} held |"
+        verdict = "yes" if first["held"] else "**no**"
+        yield f"| {' | '.join(words)} | {verdict} | {held} of {len(result['claims'])} held |"
 
 
 if __name__ == "__main__":

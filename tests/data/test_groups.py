@@ -6,17 +6,17 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from contrastive.data.example import Example, text_id
-from contrastive.data.groups import Rules, draw_group
-from contrastive.data.jsonl import Jsonl
+from contrastive.data.groups import GroupRules, draw_group
 from contrastive.errors import DataError
+from contrastive.sources._example import Example, text_id
+from contrastive.sources._jsonl import open_file
 
 POSITIVES, NEGATIVES = ("a", "b", "c"), tuple("uvwxyz")
 
 
 def draws(example, count=1, seed=0, **rules):
     rng = np.random.default_rng(seed)
-    return [draw_group(example, rng, rules=Rules(**rules)) for _ in range(count)]
+    return [draw_group(example, rng, rules=GroupRules(**rules)) for _ in range(count)]
 
 
 def near(found, expected):
@@ -112,7 +112,7 @@ def test_without_prompts_nothing_is_put_before():
 def test_a_teachers_scores_stay_with_their_documents():
     scores = dict(zip((*POSITIVES, *NEGATIVES), map(float, range(9)), strict=True))
     example = Example("q", POSITIVES, NEGATIVES, tuple(scores.values()))
-    for group in draws(example, 50, group_size=4, teacher=True):
+    for group in draws(example, 50, group_size=4, scores=True):
         assert group.scores == [scores[text] for text in group.documents]
         assert group.positive_ids == list(map(text_id, POSITIVES))
     assert draws(example, group_size=4)[0].scores == []
@@ -139,17 +139,18 @@ def test_rules_refuse_a_file_by_row(tmp_path):
     path = tmp_path / "rows.jsonl"
     lines = ['{"query": "q", "pos": ["p"], "neg": ["x", "y"]}', '{"query": "q", "pos": ["p"]}']
     path.write_text("\n".join(lines))
-    source = Jsonl(path)
-    Rules(group_size=4, few_negatives="fewer").check(source)
-    Rules(group_size=1).check(source)
+    source = open_file(path)
+    GroupRules(group_size=4, few_negatives="fewer").check(source)
+    GroupRules(group_size=1).check(source)
     for policy, wanted in (("repeat", 1), ("refuse", 3)):
         with pytest.raises(DataError) as error:
-            Rules(group_size=4, few_negatives=policy).check(source)
+            GroupRules(group_size=4, few_negatives=policy).check(source)
         line = 2 if policy == "repeat" else 1
-        assert str(error.value).startswith(f"{path}:{line}: a group wants {wanted} negatives")
-        assert "few_negatives to 'fewer'" in str(error.value)
-    with pytest.raises(DataError, match=r'rows\.jsonl:1: the loss wants "pos_scores"'):
-        Rules(group_size=1, teacher=True).check(source)
+        assert str(error.value).startswith(f"{path}:{line}: a group needs {wanted} negatives")
+        assert "or allow rows with fewer" in str(error.value)
+        assert "data.few_negatives" in str(error.value)
+    with pytest.raises(DataError, match=r'rows\.jsonl:1: the loss needs "pos_scores"'):
+        GroupRules(group_size=1, scores=True).check(source)
 
 
 @pytest.mark.parametrize("few_negatives", ["refuse", "repeat", "fewer"])
@@ -161,11 +162,11 @@ def test_rows_from_which_nothing_is_learned_out_of_batch_are_refused(tmp_path, f
     path.write_text("\n".join(map(json.dumps, [row, {**row, "neg": []}, {**row, "neg": None}])))
     rules = {"group_size": 2, "few_negatives": few_negatives}
     with pytest.raises(DataError) as error:
-        Rules(**rules, in_batch=False).check(Jsonl(path))
+        GroupRules(**rules, in_batch=False).check(open_file(path))
     assert str(error.value).startswith(f"{path}:2: ")
     assert "2 of 3 rows" in str(error.value)
     if few_negatives == "fewer" or kind:
         assert "add at least 1 negative, leave such rows out, or use in-batch" in str(error.value)
-        Rules(**rules).check(Jsonl(path))
+        GroupRules(**rules).check(open_file(path))
     path.write_text(json.dumps(row))
-    Rules(**rules, in_batch=False).check(Jsonl(path))
+    GroupRules(**rules, in_batch=False).check(open_file(path))

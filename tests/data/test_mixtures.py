@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 from readback import texts_of
 
-from contrastive.data.calibration import Part, Shape
-from contrastive.data.example import Example, text_id
-from contrastive.data.groups import Rules
-from contrastive.data.pipeline import batches, steps_per_epoch
-from contrastive.data.tokenization import Tokenizer, train_wordpiece
+from contrastive.data.batch_shapes import Shape
+from contrastive.data.batches import batches
+from contrastive.data.groups import GroupRules
+from contrastive.data.tokenizers import train_wordpiece
+from contrastive.data.tokens import Tokenizer
+from contrastive.data.training_sources import TrainingSource, steps_per_epoch
 from contrastive.errors import DataError
+from contrastive.sources._example import Example, text_id
+from contrastive.sources._examples import Examples
 
 SHAPE = Shape(query_length=8, document_length=20, texts_per_row=4)
 BATCH = 8
@@ -22,8 +25,6 @@ SIZES = (40, 19, 11)
 
 class Named:
     """Examples that say whose they are."""
-
-    most_positives = 2
 
     def __init__(self, name, size, negatives=4):
         self.name, self.size, self.negatives = name, size, negatives
@@ -41,29 +42,23 @@ class Named:
             tuple(f"no {words} {j}" for j in range(self.negatives)),
         )
 
-    def __repr__(self):
-        return f"Named({self.name!r})"
-
-    def check_negatives(self, needed):
-        assert needed <= self.negatives
-
-    def check_own_negatives(self):
-        assert self.negatives
-
 
 def parts(weights=(1.0, 1.0, 1.0), rules=({}, {}, {}), sizes=SIZES):
     lengths = {"query_length": SHAPE.query_length, "document_length": SHAPE.document_length}
     return [
-        Part(Named(name, size), Rules(**{"group_size": 2, **lengths, **own}), weight)
+        TrainingSource(
+            Examples.of(Named(name, size), f"Named({name!r})"),
+            GroupRules(**{"group_size": 2, **lengths, **own}),
+            weight,
+        )
         for name, size, own, weight in zip(NAMES, sizes, rules, weights, strict=True)
     ]
 
 
 @pytest.fixture(scope="module")
 def tokenize():
-    texts = [text for part in parts() for e in part.source for text in (e.query, *e.positives)] + [
-        "no Find: Text:"
-    ]
+    examples = [example for part in parts() for example in part.examples]
+    texts = [text for e in examples for text in (e.query, *e.positives)] + ["no Find: Text:"]
     return Tokenizer(train_wordpiece(texts * 2, vocab_size=300), special_tokens=False)
 
 
@@ -89,7 +84,7 @@ def sources_of(batch, tokenize):
 @pytest.mark.parametrize("weights", [(1, 1, 1), (5, 3, 1), (0.25, 0.25, 1.5)])
 def test_weights_are_shares_of_the_training(tokenize, weights, one_source):
     steps = 36
-    taken = take(steps, tokenize, parts(weights), one_source_batches=one_source)
+    taken = take(steps, tokenize, parts(weights), homogeneous_batches=one_source)
     found = Counter(name for batch in taken for name in sources_of(batch, tokenize))
     for name, weight in zip(NAMES, weights, strict=True):
         share = weight / sum(weights)
@@ -98,15 +93,15 @@ def test_weights_are_shares_of_the_training(tokenize, weights, one_source):
 
 
 def test_batches_are_of_one_source_or_of_all(tokenize):
-    for batch in take(20, tokenize, parts(), one_source_batches=True):
+    for batch in take(20, tokenize, parts(), homogeneous_batches=True):
         assert len(set(sources_of(batch, tokenize))) == 1
-    for batch in take(20, tokenize, parts(), one_source_batches=False):
+    for batch in take(20, tokenize, parts(), homogeneous_batches=False):
         assert set(sources_of(batch, tokenize)) == set(NAMES)
 
 
 @pytest.mark.parametrize("one_source", [True, False])
 def test_every_source_is_seen_whole_before_it_is_seen_again(tokenize, one_source):
-    taken = take(60, tokenize, parts((1, 1, 1)), one_source_batches=one_source)
+    taken = take(60, tokenize, parts((1, 1, 1)), homogeneous_batches=one_source)
     numbers = {name: [] for name in NAMES}
     for batch in taken:
         for words in queries_of(batch, tokenize):
@@ -128,7 +123,7 @@ def test_the_global_batches_do_not_depend_on_the_number_of_processes(
     tokenize, processes, blocks, one_source
 ):
     made = parts((3, 2, 1), ({}, {"in_batch": False}, {"group_size": 3}))
-    options = {"one_source_batches": one_source, "shards": 2}
+    options = {"homogeneous_batches": one_source, "negative_groups": 2}
     alone = take(15, tokenize, made, **options)
     options |= {"processes": processes, "blocks": blocks, "workers": 3}
     each = [take(15, tokenize, made, process=p, **options) for p in range(processes)]
@@ -147,7 +142,7 @@ def test_the_global_batches_do_not_depend_on_the_number_of_processes(
 @pytest.mark.parametrize("one_source", [True, False])
 @pytest.mark.parametrize("after", [0, 7])
 def test_a_new_iterator_goes_on_exactly_where_the_state_was_saved(tokenize, after, one_source):
-    options = {"one_source_batches": one_source}
+    options = {"homogeneous_batches": one_source}
     made = parts((3, 2, 1), ({}, {"in_batch": False}, {"group_size": 3}))
     first = stream(tokenize, made, **options)
     for _ in range(after):
@@ -165,7 +160,7 @@ def test_a_new_iterator_goes_on_exactly_where_the_state_was_saved(tokenize, afte
 @pytest.mark.parametrize("shards", [1, 4])
 def test_pools_keep_shards_and_sources_that_are_alone_apart(tokenize, shards):
     made = parts(rules=({}, {"in_batch": False}, {"group_size": 3}))
-    for batch in take(10, tokenize, made, one_source_batches=False, shards=shards):
+    for batch in take(10, tokenize, made, homogeneous_batches=False, negative_groups=shards):
         sources, pools = sources_of(batch, tokenize), batch.query_pools.tolist()
         for i in range(BATCH):
             for j in range(BATCH):
@@ -192,12 +187,12 @@ def test_every_source_has_prompts_and_lengths_of_its_own(tokenize):
         )
     )
     seen = set()
-    for batch in take(6, tokenize, made, one_source_batches=False):
-        by_id = {text_id(e.query): part for part in made for e in part.source}
+    for batch in take(6, tokenize, made, homogeneous_batches=False):
+        by_id = {text_id(e.query): part for part in made for e in part.examples}
         documents = iter(texts_of(batch.documents))
         for id, query in zip(batch.query_ids.tolist(), texts_of(batch.queries), strict=True):
             part = by_id[id]
-            example = next(e for e in part.source if text_id(e.query) == id)
+            example = next(e for e in part.examples if text_id(e.query) == id)
             prompt = part.rules.query_prompt
             (expected,) = tokenize([prompt + example.query], part.rules.query_length)
             assert query == expected.tolist()
@@ -205,13 +200,13 @@ def test_every_source_has_prompts_and_lengths_of_its_own(tokenize):
             of_positives = tokenize(candidates, part.rules.document_length)
             assert next(documents) in [ids.tolist() for ids in of_positives]
             next(documents)
-            seen.add(part.source.name)
+            seen.add(repr(part.examples).split("'")[1])
     assert seen == set(NAMES)
 
 
 def test_steps_of_an_epoch():
     assert steps_per_epoch(parts(), 8) == 5 + 2 + 1
-    assert steps_per_epoch(parts(), 8, one_source_batches=False) == 70 // 8
+    assert steps_per_epoch(parts(), 8, homogeneous_batches=False) == 70 // 8
 
 
 def test_a_source_smaller_than_a_batch_is_refused_by_name(tokenize):
@@ -219,7 +214,7 @@ def test_a_source_smaller_than_a_batch_is_refused_by_name(tokenize):
         stream(tokenize, parts(), batch_size=16)
     for words in ("batch_size is 16 but Named('cherry') has 11", "leave it out", "_batches=False"):
         assert words in str(error.value)
-    stream(tokenize, parts(), batch_size=16, one_source_batches=False)
-    stream(tokenize, parts()[:1] * 2, batch_size=60, one_source_batches=False)  # one source twice
+    stream(tokenize, parts(), batch_size=16, homogeneous_batches=False)
+    stream(tokenize, parts()[:1] * 2, batch_size=60, homogeneous_batches=False)  # one source twice
     with pytest.raises(DataError, match=r"batch_size is 71 but Named\('apple'\) and .* has 70"):
-        stream(tokenize, parts(), batch_size=71, one_source_batches=False)
+        stream(tokenize, parts(), batch_size=71, homogeneous_batches=False)

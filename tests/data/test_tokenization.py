@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from contrastive.data import tokenization
-from contrastive.data.tokenization import BERT_NAMES, Tokenizer, load_pretrained, train_wordpiece
+from contrastive.data import tokens
+from contrastive.data.tokenizers import load_pretrained, train_wordpiece
+from contrastive.data.tokens import BERT_NAMES, Tokenizer
 from contrastive.errors import ConfigError
 
 # Real text with many ties among pairs of letters.
@@ -24,7 +25,7 @@ def backend():
 
 TRAIN = """
 import sys
-from contrastive.data.tokenization import train_wordpiece
+from contrastive.data.tokenizers import train_wordpiece
 corpus = sys.stdin.read().split("\\0")
 print(train_wordpiece(corpus, vocab_size=700).to_str())
 """
@@ -56,7 +57,7 @@ def test_another_corpus_or_setting_gives_another_tokenizer(backend):
     ]
     assert len({x.to_str() for x in (backend, *others)}) == 4
     assert backend.get_vocab_size() == 700
-    assert [backend.token_to_id(token) for token in tokenization.SPECIAL] == [0, 1, 2, 3, 4]
+    assert [backend.token_to_id(token) for token in tokens.SPECIAL] == [0, 1, 2, 3, 4]
 
 
 def test_words_become_the_longest_pieces_of_the_vocabulary(backend):
@@ -124,7 +125,7 @@ def test_what_was_asked_before_does_not_matter(backend, monkeypatch):
     assert all(len(answers) == 1 for answers in truth.values())
     assert any(truth[8, text] != truth[30, text] for text in TEXTS)
     for room in (1 << 25, 400):  # with memory for all, and for a few texts
-        monkeypatch.setattr(tokenization, "_REMEMBERED_BYTES", room)
+        monkeypatch.setattr(tokens, "_REMEMBERED_BYTES", room)
         for order in orders:
             assert ask(order, Tokenizer(backend, special_tokens=True)) == truth
 

@@ -7,14 +7,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from contrastive.data.tokenization import BERT_NAMES, train_wordpiece
+from contrastive.data.tokenizers import BERT_NAMES, train_wordpiece
 from contrastive.finetune.parsing import Arguments, parse
 from contrastive.finetune.translation import Translated, translate
-from contrastive.interop.model import Model
-from contrastive.interop.writing import save
-from contrastive.models.embedder import shapes_of
-from contrastive.models.families import family_of
-from contrastive.models.family import Compute
+from contrastive.interop.hf_export import save
+from contrastive.interop.pretrained import PretrainedModel
+from contrastive.models.families.family import Compute, family_of
+from contrastive.models.linen.embedder import shapes_of
 
 WORDS = [f"{a}{b}{c}" for a in "kblmnr" for b in "aeiou" for c in "stdg"]
 CONFIG = {
@@ -42,7 +41,7 @@ def write_checkpoint(folder: Path, texts: Sequence[str] = (), vocab_size: int = 
         mean = 1.0 if path[-1].key == "scale" else 0.0
         return rng.normal(mean, 0.2, shape.shape).astype(np.float32)
 
-    model = Model(
+    model = PretrainedModel(
         module=module,
         family=family,
         config=config,

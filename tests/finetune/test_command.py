@@ -7,25 +7,17 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from finetuning import rows, write_checkpoint, write_rows
+from tiny import finish, losses, metrics, wait_for_step, xla_flags
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
-
-from tiny import finish, losses, metrics, wait_for_step
-
-from contrastive.cli import main
-from contrastive.config import Jsonl
-from contrastive.data.opening import open_source
+from contrastive import Encoder
+from contrastive.cli.main import main
+from contrastive.config import Jsonl, Retrieval
 from contrastive.errors import FolderError
-from contrastive.evaluation.loading import load
-from contrastive.evaluation.retrieval import evaluate
-from contrastive.evaluation.task import from_examples
 from contrastive.finetune.command import finetune
-from contrastive.training.mesh import make_mesh
 
 STEPS = 20
 FILES = {
@@ -49,7 +41,7 @@ def command(*words):
 def start(*words):
     return subprocess.Popen(
         command(*words),
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"},
+        env={**os.environ, "XLA_FLAGS": xla_flags(1)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -108,11 +100,11 @@ def test_out_comes_a_folder_that_says_all_of_itself(finished):
     assert prompts == {"query": "kas kat: ", "document": ""}
     assert described["sentence_bert_config.json"]["max_seq_length"] == 7  # the longer of both
     assert described["config.json"]["model_type"] == "bert"
-    encoder, params = load(folder, make_mesh())  # nothing has to be said about it
+    encoder = Encoder.from_pretrained(folder)  # nothing has to be said about it
     assert (encoder.query_length, encoder.document_length) == (7, 5)
-    vectors = encoder.queries(params, ["bad bas", "kad kas kat"])
+    vectors = encoder.encode_queries(["bad bas", "kad kas kat"])
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
-    with_prompt = encoder.encode(params, ["kas kat: bad bas"], 7)
+    with_prompt = encoder.encode(["kas kat: bad bas"], max_length=7)
     np.testing.assert_allclose(with_prompt, vectors[:1], atol=1e-6)
     assert {row["step"] for row in metrics(folder / "training")} == set(range(1, STEPS + 1))
     assert "masked_share" in metrics(folder / "training")[0]
@@ -127,11 +119,13 @@ def test_the_best_on_eval_data_is_what_comes_out(place, finished):
     assert best != STEPS
     results = json.loads((folder / "training" / "results.json").read_text())
     assert results["best_step"] == best
-    encoder, params = load(folder, make_mesh())
-    task = from_examples(open_source(Jsonl(path=str(place / "held_out.jsonl"))), "held out")
-    assert evaluate(encoder, params, task)["nDCG@10"] == pytest.approx(scores[best], abs=1e-6)
+    task = Retrieval(Jsonl(path=str(place / "held_out.jsonl")))
+    assert task.evaluate(Encoder.from_pretrained(folder), task.load())["nDCG@10"] == pytest.approx(
+        scores[best], abs=1e-6
+    )
 
 
+@pytest.mark.slow
 def test_killed_and_stopped_the_same_command_goes_on_bit_for_bit(place, finished, tmp_path):
     folder, _ = finished
     words = flags(place, tmp_path / "tuned")
@@ -143,7 +137,7 @@ def test_killed_and_stopped_the_same_command_goes_on_bit_for_bit(place, finished
     process = start(*words)
     wait_for_step(run, 7, process)
     process.send_signal(signal.SIGTERM)
-    assert "The same command goes on from there" in finish(process)
+    assert "Run the same command again to resume" in finish(process)
     assert len(losses(run)) < STEPS
     assert not (tmp_path / "tuned" / "model.safetensors").exists()
     finish(start(*words))
@@ -153,6 +147,7 @@ def test_killed_and_stopped_the_same_command_goes_on_bit_for_bit(place, finished
         assert (tmp_path / "tuned" / name).read_bytes() == (folder / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_another_run_of_ones_own_is_overwritten_only_if_asked(place, finished, tmp_path):
     folder, _ = finished
     copy = tmp_path / "tuned"
@@ -172,6 +167,7 @@ def test_another_run_of_ones_own_is_overwritten_only_if_asked(place, finished, t
     assert (copy / "model.safetensors").read_bytes() != before
 
 
+@pytest.mark.slow
 def test_a_run_on_other_rows_is_overwritten_only_if_asked(place, tmp_path):
     own = tmp_path / "rows.jsonl"
     words = [*flags(place, tmp_path / "tuned"), "--train_data", own, "--max_steps", 2]
@@ -200,7 +196,9 @@ def test_the_model_itself_and_folders_of_others_are_not_written_to(place, tmp_pa
     assert {path: path.read_bytes() for path in model.iterdir()} == before
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").write_text("years of work")
-    with pytest.raises(FolderError, match="is not empty and holds no training/ of an earlier run"):
+    with pytest.raises(
+        FolderError, match="is not empty and contains no training/ of an earlier run"
+    ):
         finetune(list(map(str, flags(place, tmp_path / "thesis"))))
     assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["thesis.tex"]
 
@@ -216,7 +214,7 @@ def test_mistakes_are_answered_in_a_line(place, tmp_path):
     words = [*flags(place, tmp_path / "out"), "--temperature", 0]
     with pytest.raises(SystemExit) as stopped:
         main(["finetune", *map(str, words)])
-    assert str(stopped.value) == "contrastive: --temperature is 0.0: Input should be greater than 0"
+    assert str(stopped.value) == "contrastive: --temperature is 0.0: input should be greater than 0"
     assert not (tmp_path / "out").exists()
 
 
@@ -244,6 +242,7 @@ def test_nothing_to_resume_is_no_reason_to_start_afresh(place, finished, tmp_pat
     assert losses(copy / "training") == losses(folder / "training")
 
 
+@pytest.mark.slow
 def test_flagembeddings_own_example_data(shared_data, tmp_path):
     examples = shared_data / "flagembedding_examples"
     if not examples.is_dir():
@@ -266,16 +265,16 @@ def test_flagembeddings_own_example_data(shared_data, tmp_path):
             *("--deepspeed", "../ds_stage0.json", "--cache_path", tmp_path / "cache"),
         )
     )
-    assert "without effect here: --save_safetensors, --deepspeed (where memory is" in output
+    assert "flags without effect: --save_safetensors, --deepspeed (to save memory" in output
     for folder in folders[2:]:
         assert f"{examples / folder}/" in output  # said to be without in-batch negatives
     found = losses(tmp_path / "out" / "training")
     assert len(found) == 5  # eighty rows
     assert np.all(np.isfinite(found))
     assert np.min(found) > 0
-    encoder, params = load(tmp_path / "out", make_mesh())
-    assert encoder.embedder.pooling == "last_token"
-    assert encoder.documents(params, ["a passage", "another"]).shape == (2, 16)
+    encoder = Encoder.from_pretrained(tmp_path / "out")
+    assert "pooling='last_token'" in repr(encoder)
+    assert encoder.encode_documents(["a passage", "another"]).shape == (2, 16)
     for path in (tmp_path / "out").rglob("*"):
         assert path.is_dir() or b"hf_not_to_be_kept" not in path.read_bytes(), path
     assert "hf_not_to_be_kept" not in output

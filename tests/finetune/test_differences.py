@@ -4,28 +4,23 @@ That a run resumes exactly and that its folder is complete is tested in test_com
 sub-batches bound memory in tests/models/test_invariance.py.
 """
 
-import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import naive
 import numpy as np
 import optax
 import pytest
 from finetuning import rows, translated, write_checkpoint, write_rows
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "losses"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
-
-import naive
 from readback import texts_of
 
-from contrastive.data.example import text_id
+from contrastive.data.tokens import Tokenizer
+from contrastive.devices.mesh import make_mesh
 from contrastive.errors import DataError
-from contrastive.temperature.diagnostics import summarize
-from contrastive.training.assemble import assemble
-from contrastive.training.mesh import make_mesh
+from contrastive.sources._example import text_id
+from contrastive.temperature._diagnostics import summarize
+from contrastive.training.build import build
 from contrastive.training.optimizer import make_optimizer
 
 B, G = 8, 3
@@ -55,22 +50,21 @@ def first_batch(*flags, model, data, devices=1, size=B):
     flags = [*FLAGS, "--per_device_train_batch_size", size // devices, *flags]
     experiment = translated(*flags, model=model, data=data, devices=devices).experiment
     mesh = make_mesh(devices=jax.devices()[:devices])
-    parts = assemble(experiment, mesh)
-    batch = jax.device_get(parts.feed.take(stop=False).batch)
-    objective = parts.program.objective(experiment)
+    run = build(experiment, mesh)
+    batch = jax.device_get(run.feed.take(stop=False).batch)
+    batch_loss, embedder = run.functions.batch_loss(experiment), run.functions.embedder
 
     @jax.jit
     def forward(params, batch):
         queries, documents = (
-            parts.encoder.embedder.embed(params, texts)
-            for texts in (batch.queries, batch.documents)
+            embedder.embed(params, texts) for texts in (batch.queries, batch.documents)
         )
         scalars = {"temperature": jnp.float32(experiment.loss.temperature)}
-        arguments = (queries, documents, scalars, objective.columns(batch), None)
-        losses, _ = objective.losses(*arguments)
-        return queries, documents, losses, objective.describe(*arguments)
+        arguments = (queries, documents, scalars, batch_loss.columns(batch), None)
+        losses, _ = batch_loss.losses(*arguments)
+        return queries, documents, losses, batch_loss.describe(*arguments)
 
-    *found, described = forward(jax.device_get(parts.init().params["encoder"]), batch)
+    *found, described = forward(jax.device_get(run.init().params["encoder"]), batch)
     return Seen(*map(np.asarray, found), jax.device_get(summarize(described)), batch)
 
 
@@ -88,13 +82,13 @@ def test_the_gradient_across_devices_is_the_whole_batchs(model, tmp_path):
     ]
     data = write_rows(tmp_path / "rows.jsonl", rows(B, G - 1))
     experiment = translated(*flags, model=model, data=data, devices=4).experiment
-    parts = assemble(experiment, make_mesh(devices=jax.devices()[:4]))
-    batch, state = parts.feed.take(stop=False).batch, parts.init()
+    run = build(experiment, make_mesh(devices=jax.devices()[:4]))
+    batch, state = run.feed.take(stop=False).batch, run.init()
     params, whole = jax.device_get((state.params["encoder"], batch))
 
     @jax.jit
     def dense(params):
-        embed = parts.encoder.embedder.embed
+        embed = run.functions.embedder.embed
         scores = embed(params, whole.queries) @ embed(params, whole.documents).T / 0.02
         scores = scores.reshape(B, B, G)
         own = jax.nn.log_softmax(scores[np.arange(B), np.arange(B)])
@@ -104,12 +98,12 @@ def test_the_gradient_across_devices_is_the_whole_batchs(model, tmp_path):
 
     loss, gradient = jax.value_and_grad(dense)(params)
     norm = float(optax.tree.norm(gradient))
-    state, metrics = parts.train_step(state, batch, np.bool_(False))
+    state, metrics = run.train_step(state, batch, np.bool_(False))
     assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
     assert float(metrics["grad_norm"]) == pytest.approx(norm, rel=1e-5)
     # The first moments hold the gradient itself.
     optimizer = make_optimizer(experiment.optimizer, experiment.steps)
-    before = {"encoder": params, "temperature": parts.init().params["temperature"]}
+    before = {"encoder": params, "temperature": run.init().params["temperature"]}
     given = {
         "encoder": gradient,
         "temperature": jax.tree.map(jnp.zeros_like, before["temperature"]),
@@ -142,9 +136,9 @@ def test_accumulated_batches_take_the_memory_of_one(model, tmp_path):
     mesh = make_mesh(devices=jax.devices()[:1])
 
     def temporary(*flags):
-        parts = assemble(translated(*FLAGS, *flags, model=model, data=data).experiment, mesh)
-        batch = parts.feed.take(stop=False).batch
-        compiled = parts.train_step.lower(parts.like, batch, np.bool_(False)).compile()
+        run = build(translated(*FLAGS, *flags, model=model, data=data).experiment, mesh)
+        batch = run.feed.take(stop=False).batch
+        compiled = run.train_step.lower(run.like, batch, np.bool_(False)).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
     size = "--per_device_train_batch_size"
@@ -203,7 +197,7 @@ def test_rows_with_too_few_negatives_are_refused_by_line_or_have_smaller_groups(
     for row, left in ((some[2], 0), (some[5], 1)):
         row["neg"], row["neg_scores"] = row["neg"][:left], row["neg_scores"][:left]
     data = write_rows(tmp_path / "rows.jsonl", some)
-    with pytest.raises(DataError, match=r"rows\.jsonl:3: a group wants 1 negatives .* has 0"):
+    with pytest.raises(DataError, match=r"rows\.jsonl:3: a group needs 1 negatives .* has 0"):
         first_batch(model=model, data=data)
     seen = first_batch("--few_negatives", "fewer", model=model, data=data)
     sizes = {text_id(row["query"]): 1 + len(row["neg"]) for row in some}
@@ -257,13 +251,17 @@ def test_a_row_without_a_prompt_has_the_instruction_or_nothing(model, tmp_path, 
     experiment = translated(
         *(*FLAGS, "--per_device_train_batch_size", B, *flags), model=model, data=data
     ).experiment
-    parts = assemble(experiment, make_mesh(devices=jax.devices()[:1]))
-    batch = jax.device_get(parts.feed.take(stop=False).batch)
+    run = build(experiment, make_mesh(devices=jax.devices()[:1]))
+    batch = jax.device_get(run.feed.take(stop=False).batch)
+    start = run.functions.start.model
+    tokenize = Tokenizer(
+        start.tokenizer, special_tokens=start.adds_special_tokens, names=start.names
+    )
     expected = set()
     for row in some:
         prompt = row.get("prompt") or instruction
         text = f"{prompt} : {row['query']}" if prompt else row["query"]
-        expected.add(tuple(parts.encoder.tokenize([text], 16)[0].tolist()))
+        expected.add(tuple(tokenize([text], 16)[0].tolist()))
     assert set(map(tuple, texts_of(batch.queries))) == expected
 
 

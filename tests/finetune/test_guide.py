@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from finetuning import rows, translated, write_checkpoint, write_rows
 
+from contrastive.devices.mesh import make_mesh
 from contrastive.errors import ConfigError, FolderError
-from contrastive.finetune.wording import in_flags
-from contrastive.interop.reading import load
-from contrastive.interop.writing import save
-from contrastive.training.assemble import assemble
-from contrastive.training.mesh import make_mesh
+from contrastive.finetune.command import in_flags
+from contrastive.interop.hf_export import save
+from contrastive.interop.hf_import import load
+from contrastive.training.build import build
 
 SHAPE = ("--query_max_len", 16, "--passage_max_len", 16, "--train_group_size", 3, "--dropout", 0)
 
@@ -26,23 +26,23 @@ def place(tmp_path_factory):
     return folder
 
 
-def assembled(place, *flags, model="model"):
+def built(place, *flags, model="model"):
     given = translated(*SHAPE, *flags, data=place / "rows.jsonl", model=place / model)
-    return assemble(given.experiment, make_mesh(devices=jax.devices()[:1]))
+    return build(given.experiment, make_mesh(devices=jax.devices()[:1]))
 
 
-def first_step(parts):
-    batch = parts.feed.take(stop=False).batch
-    state, metrics = parts.train_step(parts.init(), batch, np.bool_(True))
+def first_step(run):
+    batch = run.feed.take(stop=False).batch
+    state, metrics = run.train_step(run.init(), batch, np.bool_(True))
     return state, {name: float(x) for name, x in metrics.items()}
 
 
 def test_a_guide_like_the_model_leaves_out_what_the_model_scores_above_the_positive(place):
-    guided = assembled(place, "--guide_model", place / "guide")
+    guided = built(place, "--guide_model", place / "guide")
     assert "find: " in "".join(guided.notices)
     assert guided.inputs["loss.guide"] != guided.inputs["model"]
     state, metrics = first_step(guided)
-    _, expected = first_step(assembled(place, "--above_positive", 0))
+    _, expected = first_step(built(place, "--above_positive", 0))
     assert 0.05 < metrics["masked_by_score"] < 0.95
     for name, value in expected.items():
         assert metrics[name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
@@ -53,10 +53,10 @@ def test_a_guide_like_the_model_leaves_out_what_the_model_scores_above_the_posit
 @pytest.mark.parametrize(
     ("guide", "flags", "said"),
     [
-        ("other", [], "--guide_model: .*other has another tokenizer"),
-        ("model", [], "--guide_model: .*model does not say how it pools"),
+        ("other", [], "--guide_model is .*other, whose tokenizer differs from that of"),
+        ("model", [], "--guide_model is .*model, which does not specify its pooling"),
         ("guide", ["--passage_max_len", 33], "--passage_max_len is 33, but .* positions for 32"),
-        ("missing", [], "'.*missing' is not a folder here"),
+        ("missing", [], "'.*missing' is not a local folder"),
     ],
 )
 def test_a_guide_that_cannot_read_the_tokens_is_refused(place, tmp_path, guide, flags, said):
@@ -64,4 +64,4 @@ def test_a_guide_that_cannot_read_the_tokens_is_refused(place, tmp_path, guide, 
         model = load(write_checkpoint(tmp_path / "plain", vocab_size=150))
         save(place / "other", dataclasses.replace(model, pooling="cls"))
     with pytest.raises((ConfigError, FolderError), match=said), in_flags():
-        assembled(place, "--guide_model", place / guide, *flags)
+        built(place, "--guide_model", place / guide, *flags)

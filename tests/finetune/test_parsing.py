@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 
 from contrastive.errors import ConfigError
-from contrastive.finetune.arguments import GROUPS, IGNORED, INSTEAD, REMARKS
+from contrastive.finetune.arguments import GROUPS
 from contrastive.finetune.parsing import parse
+from contrastive.finetune.trainer_flags import HINTS, IGNORED, REPLACEMENTS
 
 REQUIRED = ["--model_name_or_path", "m", "--train_data", "d.jsonl", "--output_dir", "o"]
 MUST = object()
@@ -89,6 +90,7 @@ OURS = {
     "loss": "info_nce",
     "loss_options": [],
     "temperature_policy": "fixed",
+    "temperature_options": [],
     "guide_model": None,
     "guide_margin": 0.0,
     "above_positive": None,
@@ -211,17 +213,17 @@ def test_a_bad_value_is_answered_with_the_good_ones(capsys, words, shown):
     ("words", "message"),
     [
         (["--fsdp", "full_shard"], "--fsdp is not supported: --fsdp_devices N"),
-        (["--use_lora", "True"], "--use_lora is not supported: only encoders"),
+        (["--use_lora", "True"], "--use_lora is not supported: all parameters"),
         (["--eval-strategy", "steps"], "--eval_strategy is not supported: --eval_data FILE"),
-        (["--load_best_model_at_end"], "best checkpoint is always what is exported"),
+        (["--load_best_model_at_end"], "best checkpoint is always exported"),
         (["--unified_finetuning", "True"], "only dense embeddings"),
-        (["--auto_find_batch_size=True"], "--sub_batch_size bounds the memory"),
+        (["--auto_find_batch_size=True"], "--sub_batch_size limits the memory"),
         (["--optim", "adafactor"], "AdamW is the only optimizer"),
         (["--optim=sgd"], "AdamW is the only optimizer"),
         (["--learning_rat", "1"], "not a flag of finetune; did you mean --learning_rate?"),
         (["--train-groupsize", "4"], "did you mean --train_group_size?"),
         (["--frobnicate"], "--frobnicate is not a flag of finetune"),
-        (["--max_steps", "5", "6"], "'6' belongs to no flag"),
+        (["--max_steps", "5", "6"], "'6' does not belong to a flag"),
         (["--disable_tqdm", "True", "--frobnicate", "1"], "--frobnicate is not"),
     ],
 )
@@ -246,10 +248,13 @@ def test_flags_that_change_nothing_are_reported():
 def test_no_flag_is_both_known_and_refused_or_ignored():
     known = {field.name for group in GROUPS for field in dataclasses.fields(group)}
     assert not known & IGNORED
-    assert not known & set(INSTEAD)
-    assert not IGNORED & set(INSTEAD)
-    assert set(REMARKS) <= IGNORED
-    for answer in (*INSTEAD.values(), *REMARKS.values()):  # every flag that is recommended is there
+    assert not known & set(REPLACEMENTS)
+    assert not IGNORED & set(REPLACEMENTS)
+    assert set(HINTS) <= IGNORED
+    for answer in (
+        *REPLACEMENTS.values(),
+        *HINTS.values(),
+    ):  # every flag that is recommended is there
         flags = [word.strip(",;") for word in answer.split() if word.startswith("--")]
         assert {flag[2:] for flag in flags} <= known, answer
 

@@ -1,5 +1,6 @@
 """From flags to an experiment."""
 
+import dataclasses
 import math
 import typing
 from pathlib import Path
@@ -9,9 +10,12 @@ from finetuning import rows, translated, write_rows
 
 from contrastive import config
 from contrastive.errors import ConfigError, DataError
-from contrastive.finetune.arguments import LossArguments
-from contrastive.finetune.wording import in_flags
+from contrastive.finetune.arguments import LossArguments, TrainerArguments, choices
+from contrastive.finetune.command import in_flags
+from contrastive.losses import Loss
+from contrastive.temperature import Policy
 from contrastive.training.optimizer import make_schedule
+from contrastive.writers import Writer
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +41,8 @@ def test_without_a_flag_everything_is_as_flagembeddings_defaults(data, tmp_path)
         batch_size=8,
         data=config.Data(
             train=config.Mixture(
-                parts=(config.Part(source=config.Jsonl(path=str(data), limit=100_000_000)),),
-                one_source_batches=False,
+                parts=(config.MixturePart(source=config.Jsonl(path=str(data), limit=100_000_000)),),
+                homogeneous_batches=False,
             ),
             group_size=8,
             few_negatives="repeat",
@@ -50,7 +54,7 @@ def test_without_a_flag_everything_is_as_flagembeddings_defaults(data, tmp_path)
         model=config.Checkpoint(name="bge"),
         pooling="cls",
         normalize=True,
-        loss=config.Loss(temperature=0.02),
+        loss=config.Objective(temperature=0.02),
         optimizer=config.Optimizer(learning_rate=5e-5, schedule="linear", weight_decay=0.0),
         log_steps=500,
         save_steps=500,
@@ -72,12 +76,15 @@ def test_every_other_flag_has_its_place(data):
         *("--use_mrl", "--mrl_dims", 64, 32, "--fsdp_devices", 2, "--report_to", "all"),
     )
     assert given.seed == 7
-    assert given.loss == config.Loss(temperature=0.05, mask_false_negatives=False, widths=(64, 32))
+    assert given.loss == config.Objective(
+        temperature=0.05, mask_false_negatives=False, matryoshka_dims=(64, 32)
+    )
     assert (given.pooling, given.normalize) == ("mean", False)
     assert (given.data.query_max_length, given.data.document_max_length) == (48, 96)
     assert (given.data.group_size, given.data.few_negatives) == (3, "fewer")
     assert (given.data.shuffle_ratio, given.data.workers) == (0.5, 6)
-    assert given.model.model_dump(exclude={"kind", "name", "revision", "dtype"}) == {
+    assert given.model.model_dump(exclude={"name", "revision", "dtype"}) == {
+        "kind": "checkpoint",
         "cache_dir": "hub",
         "dropout": 0.2,
         "remat": True,
@@ -95,9 +102,9 @@ def test_every_other_flag_has_its_place(data):
     assert given.chunk_tokens == 4 * 96
     assert given.keep_checkpoints == 3
     assert given.fsdp == 2
-    assert given.writers == ("tensorboard", "wandb")
+    assert given.writers == (config.TensorBoard(), config.WandB())
     assert experiment(data, "--max_grad_norm", 0).optimizer.max_grad_norm is None
-    assert experiment(data, "--mrl_dims", 64).loss.widths == ()  # without --use_mrl
+    assert experiment(data, "--mrl_dims", 64).loss.matryoshka_dims == ()  # without --use_mrl
     assert experiment(data, "--sub_batch_size", -1).chunk_tokens is None
 
 
@@ -117,7 +124,7 @@ def test_batches_are_counted_over_devices_and_see_what_they_saw(
 ):
     flags = ["--per_device_train_batch_size", 4, *flags]
     given = experiment(data, *flags, devices=devices)
-    assert (given.batch_size, given.loss.shards) == (batch_size, shards)
+    assert (given.batch_size, given.loss.negative_groups) == (batch_size, shards)
     # Queries of one shard: those of a device's batch, or of all devices'.
     together = 4 * (devices if "--negatives_cross_device" in flags else 1)
     assert batch_size // shards == together
@@ -219,7 +226,10 @@ def test_held_out_rows_are_evaluated_on(data):
     given = experiment(
         data, *("--eval_data", data, "--eval_steps", 0.2, "--patience", 2, "--max_steps", 20)
     )
-    assert given.data.validation == config.Jsonl(path=str(data))
+    assert given.evaluators == {"validation": config.Retrieval(config.Jsonl(path=str(data)))}
+    assert given.final_evaluators == {}
+    assert given.select_best is None  # nDCG@10, the main metric
+    assert given.selection == ("validation", "nDCG@10")
     assert (given.eval_steps, given.patience) == (4, 2)
     assert experiment(data, "--eval_data", data, "--max_steps", 20).eval_steps == 20
     assert experiment(data, "--eval_steps", 5).eval_steps is None
@@ -227,12 +237,26 @@ def test_held_out_rows_are_evaluated_on(data):
     assert "--eval_steps" not in notices(data, "--eval_steps", 5, "--eval_data", data)
 
 
-@pytest.mark.parametrize(("flag", "kind"), [("kl_div", "kl"), ("m3_kd_loss", "m3")])
-def test_distillation(data, flag, kind):
+@pytest.mark.parametrize(
+    ("flag", "loss"),
+    [
+        ("kl_div", config.InfoNCE() + 0.5 * config.DistillKL(teacher_temperature=3.0)),
+        ("m3_kd_loss", 0.5 * config.DistillM3(teacher_temperature=3.0)),
+    ],
+)
+def test_distillation(data, flag, loss):
     flags = ["--kd_loss_type", flag, "--teacher_temperature", 3, "--kd_weight", 0.5]
-    assert experiment(data, *flags).loss.distill is None
+    assert experiment(data, *flags).loss.function == config.InfoNCE()
     given = experiment(data, *flags, "--knowledge_distillation", "True")
-    assert given.loss.distill == config.Distill(kind=kind, temperature=3.0, weight=0.5)
+    assert given.loss.function == loss
+
+
+def test_distillation_beside_a_loss_with_settings(data):
+    flags = ["--knowledge_distillation", "True", "--loss_options", "margin=0.1"]
+    given = experiment(data, *flags).loss.function
+    assert given == config.InfoNCE(margin=0.1) + 1.0 * config.DistillKL()
+    with pytest.raises(ConfigError, match="m3_kd_loss replaces info_nce and has none"):
+        experiment(data, *flags, "--kd_loss_type", "m3_kd_loss")
 
 
 @pytest.mark.parametrize(
@@ -275,7 +299,9 @@ def test_instructions_are_put_into_their_formats(data, flags, query, passage, ro
 @pytest.mark.parametrize("side", ["query", "passage"])
 @pytest.mark.parametrize("form", ["{}", "{}{}{}", "{}{}</s>", "{} says {}.", "no braces"])
 def test_formats_that_could_not_be_kept_with_the_model_are_refused(data, side, form):
-    with pytest.raises(ConfigError, match=f"--{side}_instruction_format is .* at its end the text"):
+    with pytest.raises(
+        ConfigError, match=f"--{side}_instruction_format is .* for the instruction and, at"
+    ):
         experiment(data, f"--{side}_instruction_format", form)
 
 
@@ -315,13 +341,13 @@ SAME = ["--same_dataset_within_batch", "True"]
         (
             [*SAME, "--small_threshold", 6],
             MERGED,
-            "small.jsonl, tiny.jsonl count as one data set of 8 rows",
+            "merged small.jsonl, tiny.jsonl into one dataset of 8 rows",
         ),
-        ([*SAME, "--small_threshold", 6, "--drop_threshold", 8], MERGED, "count as one data set"),
+        ([*SAME, "--small_threshold", 6, "--drop_threshold", 8], MERGED, "into one dataset"),
         (
             [*SAME, "--small_threshold", 6, "--drop_threshold", 9],
             MERGED[:1],
-            "left out small.jsonl, tiny.jsonl (8 rows together, --drop_threshold is 9)",
+            "dropped small.jsonl, tiny.jsonl (8 rows together, --drop_threshold is 9)",
         ),
     ],
 )
@@ -330,14 +356,14 @@ def test_small_files_of_a_folder_are_merged_or_left_out_and_it_is_said(
 ):
     given, said = translated(*flags, data=folder)
     assert sizes(given) == parts
-    assert given.data.train.one_source_batches == ("--same_dataset_within_batch" in flags)
+    assert given.data.train.homogeneous_batches == ("--same_dataset_within_batch" in flags)
     about = [line for line in said if str(folder) in line]
     assert len(about) == (notice is not None)
     assert notice is None or notice in about[0]
 
 
 def test_nothing_left_to_train_on_is_refused(folder):
-    with pytest.raises(DataError, match="every file was left out; lower --drop_threshold"):
+    with pytest.raises(DataError, match="every file was dropped; lower --drop_threshold"):
         experiment(folder, *SAME, "--small_threshold", 50, "--drop_threshold", 50)
 
 
@@ -384,11 +410,11 @@ def test_parts_of_a_run_are_alone_or_not_each_for_itself(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--tokenizer_name", "other"], "--tokenizer_name is 'other', but the checkpoint's own"),
-        (["--config_name", "other"], "--config_name is 'other', but the checkpoint's own"),
+        (["--tokenizer_name", "other"], "--tokenizer_name is 'other', but the tokenizer of"),
+        (["--config_name", "other"], "--config_name is 'other', but the config.json of"),
         (["--trust_remote_code", "True"], "code from checkpoints is never run"),
-        (["--use_fast_tokenizer", "False"], "only fast ones are"),
-        (["--use_mrl", "True"], "--use_mrl needs widths: --mrl_dims"),
+        (["--use_fast_tokenizer", "False"], "only fast tokenizers are supported"),
+        (["--use_mrl", "True"], "--use_mrl needs widths; add them"),
         (["--report_to", "mlflow"], "--report_to mlflow is not supported"),
     ],
 )
@@ -405,7 +431,7 @@ def test_settings_without_a_meaning_here_are_refused(data, flags, words):
         (["--temperature", -0.02], "greater than 0"),
         (["--train_group_size", 0], "greater than 0"),
         (["--per_device_train_batch_size", 1, "--train_group_size", 1], "no negatives are left"),
-        (["--patience", 2], "set eval_steps and data.validation"),
+        (["--patience", 2], "set eval_steps and evaluators"),
         (["--save_total_limit", 0], "keep_checkpoints"),
         (["--learning_rate", 0], "learning_rate"),
         (["--dropout", 1], "less than 1"),
@@ -431,13 +457,13 @@ def test_missing_data_is_refused_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ([], "scores are float32"),
+        ([], "similarities are float32"),
         ([], "known false negatives are masked (--mask_false_negatives False keeps them)"),
-        (["--negatives_cross_device"], "the whole batch's, not 1/W of it"),
-        (["--sub_batch_size", 4], "--sub_batch_size bounds the memory"),
-        (["--gradient_accumulation_steps", 2], "8,192 tokens a device at a time"),
+        (["--negatives_cross_device"], "that of the whole batch, not 1/W of it"),
+        (["--sub_batch_size", 4], "--sub_batch_size limits the memory"),
+        (["--gradient_accumulation_steps", 2], "8,192 tokens per device at a time"),
         (["--knowledge_distillation", "True"], "--teacher_temperature"),
-        (["--weight_decay", 0.01], "--weight_decay leaves embedding tables alone"),
+        (["--weight_decay", 0.01], "--weight_decay does not apply to embedding tables"),
     ],
 )
 def test_what_a_run_does_otherwise_is_said_and_nothing_else(data, flags, words):
@@ -447,11 +473,11 @@ def test_what_a_run_does_otherwise_is_said_and_nothing_else(data, flags, words):
     assert "masked" not in notices(data, "--mask_false_negatives", "False")
 
 
-PROMPT = 'the "prompt" of 3 rows is put before their queries; FlagEmbedding does so only with'
-TYPE = 'the "type" of 2 rows is heeded; FlagEmbedding does so only with --same_dataset'
+PROMPT = 'the "prompt" of 3 rows is prepended to the query; FlagEmbedding does so only with'
+TYPE = 'the "type" of 2 rows is used; FlagEmbedding does so only with --same_dataset'
 UNUSED = [
-    'the "batch_size" of 1 rows is not used; --per_device_train_batch_size is',
-    'the "train_group_size" of 4 rows is not used; --train_group_size is',
+    'the "batch_size" of 1 rows is not used; set --per_device_train_batch_size',
+    'the "train_group_size" of 4 rows is not used; set --train_group_size',
 ]
 
 
@@ -496,26 +522,94 @@ def test_any_loss_by_name_and_its_options(data):
     assert both.function == config.InfoNCE(directions="symmetric", margin=0.1)
     assert loss("--loss", "cosent", "--loss_options", "angle=true").function.angle
     learned = loss("--loss", "siglip", "--temperature_policy", "learned", "--temperature", "0.1")
-    assert learned == config.Loss(
+    assert learned == config.Objective(
         function=config.SigLIP(), policy=config.Learned(), temperature=0.1
     )
     own = loss(
         *("--loss", "sogclr", "--loss_options", "rho=2", "--temperature_policy", "individual")
     )
-    assert own == config.Loss(function=config.SogCLR(rho=2.0), policy=config.Individual())
+    assert own == config.Objective(function=config.SogCLR(rho=2.0), policy=config.Individual())
     guided = loss("--guide_model", "gist", "--guide_margin", "0.1", "--bf16", "True")
     assert guided.guide == config.Guide(name="gist", margin=0.1, dtype="bfloat16")
     rules = loss("--above_positive", "0.1", "--relative_to_positive", "0.95")
     assert (rules.above_positive, rules.relative_to_positive) == (0.1, 0.95)
 
 
-def test_every_loss_of_a_config_is_a_choice():
-    kinds = {
-        kind.model_fields["kind"].default
-        for kind in typing.get_args(typing.get_args(config.Function)[0])
-    }
-    choices = typing.get_type_hints(LossArguments)["loss"]
-    assert set(typing.get_args(choices)) == kinds
+def test_policies_by_name_and_their_options(data):
+    def loss(*flags):
+        return experiment(data, *flags).loss
+
+    assert loss().policy == config.Fixed()
+    down = loss("--temperature_policy", "warm_down", "--temperature_options", "start=1", "steps=9")
+    assert down.policy == config.WarmDown(start=1.0, steps=9)
+    learned = loss("--temperature_policy", "learned", "--temperature_options", "maximum=0.5")
+    assert learned.policy == config.Learned(maximum=0.5)
+    linear = loss("--temperature_policy", "linear", "--temperature_options", "last=0.1")
+    assert (linear.policy, linear.temperature) == (config.Linear(last=0.1), 0.02)
+
+
+LOSSES = {
+    *("align_uniform", "artanh", "cosent", "decoupled", "distill_kl", "distill_m3"),
+    *("dual_temperature", "hard_negative", "hardest", "info_nce", "listwise", "margin_mse"),
+    *("model_aware", "siglip", "sogclr", "spread_out", "sup_con", "triplet"),
+}
+POLICIES = {"fixed", "individual", "learned", "linear", "oscillating", "warm_down"}
+
+
+def offered(group, flag):
+    """Values that a flag takes."""
+    return set(typing.get_args(typing.get_type_hints(group)[flag]))
+
+
+def test_every_loss_policy_and_writer_of_the_package_is_a_choice():
+    assert offered(LossArguments, "loss") == set(choices(Loss)) >= LOSSES
+    assert offered(LossArguments, "temperature_policy") == set(choices(Policy)) >= POLICIES
+    assert set(choices(Writer)) == {"tensorboard", "wandb"}
+    assert set(choices(Loss)) == set(built_in(Loss)) - {"sum", "function"}  # flags write neither
+    assert choices(Policy) == built_in(Policy)
+    assert choices(Writer) == built_in(Writer)
+
+
+def built_in(base):
+    return {kind: part for kind, part in base.known().items() if part.is_built_in()}
+
+
+@pytest.mark.parametrize(
+    ("base", "group", "flag", "options"),
+    [
+        (Loss, LossArguments, "loss", "loss_options"),
+        (Policy, LossArguments, "temperature_policy", "temperature_options"),
+        (Writer, TrainerArguments, "report_to", None),
+    ],
+)
+def test_help_has_every_choice_with_its_settings(base, group, flag, options):
+    helps = {field.name: field.metadata["help"] for field in dataclasses.fields(group)}
+    for kind, part in choices(base).items():
+        assert kind in helps[flag]
+        if options is not None:
+            assert f"{kind}: {part.summary()}" in helps[flag]
+            settings = f"{kind}: {', '.join(part.model_fields)}"
+            assert not part.model_fields or settings in helps[options]
+
+
+def test_parts_from_elsewhere_are_no_choice(data):
+    class Own(Loss):
+        """A loss of a test."""
+
+    class Halving(Policy):
+        """A policy of a test."""
+
+    class Print(Writer):
+        """A writer of a test."""
+
+    for base, part in ((Loss, Own), (Policy, Halving), (Writer, Print)):
+        assert part.kind in base.known()
+        assert part not in choices(base).values()
+    assert experiment(data, "--report_to", "all").writers == (config.TensorBoard(), config.WandB())
+    with pytest.raises(
+        ConfigError, match=r"is not supported; choose from none, all, tensorboard, wandb$"
+    ):
+        experiment(data, "--report_to", Print.kind)
 
 
 @pytest.mark.parametrize(
@@ -523,17 +617,36 @@ def test_every_loss_of_a_config_is_a_choice():
     [
         (
             ["--loss", "triplet", "--loss_options", "beta=2"],
-            "--loss triplet --loss_options beta is",
+            "--loss_options beta is not a field; triplet has margin",
         ),
-        (["--loss_options", "margin"], "--loss_options margin: give each as NAME=VALUE"),
+        (["--loss_options", "margin"], "--loss_options margin: write each option as NAME=VALUE"),
         (["--loss", "triplet", "--loss_options", "margin=-1"], "greater than 0"),
         (["--loss", "sup_con", "--guide_model", "gist"], "--guide_model leaves out negatives"),
-        (["--temperature_policy", "individual"], "go with sogclr, not with info_nce"),
-        (["--loss_options", "kind=siglip"], "--loss says which loss"),
-        (["--guide_margin", "0.1"], "no effect without a guide; give --guide_model"),
+        (
+            ["--temperature_policy", "individual"],
+            "--temperature_policy is individual, which needs sogclr, not info_nce",
+        ),
+        (["--loss_options", "kind=siglip"], "--loss_options kind=siglip: use --loss instead"),
+        (
+            ["--temperature_options", "kind=linear"],
+            "--temperature_options kind=linear: use --temperature_policy instead",
+        ),
+        (
+            ["--temperature_options", "last"],
+            "--temperature_options last: write each option as NAME=VALUE",
+        ),
+        (
+            ["--temperature_policy", "linear", "--temperature_options", "last=1", "start=1"],
+            "--temperature_options start is not a field; linear has last, steps",
+        ),
+        (
+            ["--temperature_policy", "learned", "--temperature_options", "minimum=0.5"],
+            r"--temperature is 0.02, outside the policy's \[0.5, 1.0\]",
+        ),
+        (["--guide_margin", "0.1"], "no effect without a guide; add --guide_model"),
         (
             ["--loss", "sogclr", "--temperature_policy", "learned"],
-            "rho is 0, so that a temperature that is learned would only rise",
+            "--loss_options rho is 0; rho must be positive when the temperature is learned",
         ),
     ],
 )

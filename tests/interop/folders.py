@@ -5,12 +5,12 @@ import json
 import numpy as np
 from safetensors.numpy import save_file
 
-from contrastive.data.tokenization import BERT_NAMES, train_wordpiece
+from contrastive.data.tokenizers import train_wordpiece
+from contrastive.data.tokens import BERT_NAMES
 from contrastive.interop.weights import to_torch
-from contrastive.models.bert import BERT
-from contrastive.models.embedder import shapes_of
-from contrastive.models.families import family_of
-from contrastive.models.family import Compute
+from contrastive.models.families.bert import Bert
+from contrastive.models.families.family import Compute, family_of
+from contrastive.models.linen.embedder import shapes_of
 
 TEXTS = ["a model is saved", "and read back again", "", "weights, names and lengths of it all"]
 TOKENIZER = train_wordpiece(TEXTS * 3, vocab_size=90)
@@ -41,7 +41,7 @@ def bert_weights(**changes):
     rng = np.random.default_rng(1)
     pooler = {"weight": rng.normal(size=(8, 8)), "bias": rng.normal(size=8)}
     heads = {f"pooler.dense.{name}": x.astype(np.float32) for name, x in pooler.items()}
-    return {**to_torch(params, BERT), **heads}
+    return {**to_torch(params, Bert), **heads}
 
 
 def write_json(path, value):

@@ -16,13 +16,12 @@ from folders import (
 )
 
 from contrastive import config
-from contrastive.data.tokenization import train_wordpiece
+from contrastive.data.tokenizers import train_wordpiece
+from contrastive.encoder import Encoder
 from contrastive.errors import ConfigError, FolderError
-from contrastive.evaluation.loading import load as load_encoder
+from contrastive.interop.hf_import import load
 from contrastive.interop.hub import local_folder
-from contrastive.interop.opening import open_model
-from contrastive.interop.reading import load
-from contrastive.training.mesh import make_mesh
+from contrastive.interop.initial_model import initial_model
 
 MEAN = {"pooling_mode_mean_tokens": True}
 TWO = [("Transformer", ""), ("Pooling", "1_Pooling")]
@@ -234,7 +233,13 @@ def opened(folder, **changes):
         model=config.Checkpoint(name=str(folder)),
         **changes,
     )
-    return open_model(experiment, source=[])
+    return initial_model(
+        experiment.model,
+        experiment.data,
+        examples=[],
+        pooling=experiment.pooling,
+        normalize=experiment.normalize,
+    )
 
 
 @pytest.mark.parametrize(("model_type", "most"), [("bert", 16), ("roberta", 14)])
@@ -254,31 +259,33 @@ def test_a_folder_that_promises_more_positions_than_it_has(tmp_path):
     """Tokens without a position would be encoded as NaN; texts are cut instead."""
     write_modules(write_plain(tmp_path), *TWO, pooling=MEAN)
     write_json(tmp_path / "sentence_bert_config.json", {"max_seq_length": 512})
-    encoder, params = load_encoder(tmp_path, make_mesh())
+    encoder = Encoder.from_pretrained(tmp_path)
     assert encoder.document_length == 16
-    assert np.all(np.isfinite(encoder.documents(params, [" ".join(TEXTS * 9)])))
+    assert np.all(np.isfinite(encoder.encode_documents([" ".join(TEXTS * 9)])))
 
 
 def test_a_folder_that_does_not_say_how_it_pools(tmp_path):
     write_plain(tmp_path)
-    with pytest.raises(ConfigError, match="does not say how it pools; set pooling to mean, cls"):
+    with pytest.raises(
+        ConfigError, match=r"pooling is not set, and .* does not specify it; choose mean, cls"
+    ):
         opened(tmp_path)
     start = opened(tmp_path, pooling="cls")
     assert start.model.pooling == "cls"
     assert start.model.tokenizer.to_str() == TOKENIZER.to_str()
-    with pytest.raises(FolderError, match="does not say how it pools; choose mean, cls"):
-        load_encoder(tmp_path, make_mesh())
-    assert load_encoder(tmp_path, make_mesh(), "cls")[0].embedder.pooling == "cls"
+    with pytest.raises(FolderError, match="does not specify its pooling; set pooling to mean, cls"):
+        Encoder.from_pretrained(tmp_path)
+    assert "pooling='cls'" in repr(Encoder.from_pretrained(tmp_path, pooling="cls"))
     write_modules(tmp_path, *TWO, pooling=MEAN)
-    with pytest.raises(FolderError, match="pools by mean, not by cls"):
-        load_encoder(tmp_path, make_mesh(), "cls")
+    with pytest.raises(FolderError, match=r"pooling is 'cls', but .* specifies 'mean'"):
+        Encoder.from_pretrained(tmp_path, pooling="cls")
 
 
 @pytest.mark.parametrize("name", ["someone/no-such-model", "no/such/folder", "./nowhere"])
 def test_a_name_that_is_neither_a_folder_nor_on_the_hub(name):
     with pytest.raises(FolderError) as error:
         local_folder(name)
-    assert f"{name!r} is not a folder here, and the Hub does not give it: " in str(error.value)
+    assert f"{name!r} is not a local folder and cannot be downloaded" in str(error.value)
     assert "\n" not in str(error.value)
-    with pytest.raises(FolderError, match="is not a folder here"):
+    with pytest.raises(FolderError, match="is not a local folder"):
         opened(name)

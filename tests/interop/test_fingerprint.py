@@ -4,7 +4,7 @@ import pytest
 from folders import bert_weights, write_json, write_modules, write_plain, write_weights
 
 from contrastive import config
-from contrastive.interop.opening import open_model
+from contrastive.interop.initial_model import initial_model
 
 MODULES = [("Transformer", "0_Transformer"), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")]
 READ = [
@@ -43,7 +43,13 @@ def fingerprint(folder):
         ),
         model=config.Checkpoint(name=str(folder)),
     )
-    return open_model(experiment, source=[]).fingerprint
+    return initial_model(
+        experiment.model,
+        experiment.data,
+        examples=[],
+        pooling=experiment.pooling,
+        normalize=experiment.normalize,
+    ).fingerprint
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ from safetensors.flax import save_file as save_jax
 from tokenizers.normalizers import NFC, BertNormalizer, Lowercase, Sequence
 from transformers import AutoTokenizer
 
-from contrastive.data.tokenization import BERT_NAMES
-from contrastive.interop.reading import load
-from contrastive.interop.writing import save
-from contrastive.models.family import Compute
+from contrastive.data.tokens import BERT_NAMES
+from contrastive.interop.hf_export import save
+from contrastive.interop.hf_import import load
+from contrastive.models.families.family import Compute
 
 MEAN = {"word_embedding_dimension": 8, "pooling_mode_mean_tokens": True}
 THREE = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")]

@@ -10,15 +10,12 @@ from folders import TEXTS, TOKENIZER, random_like
 from safetensors.numpy import load_file
 
 from contrastive import config
-from contrastive.data.packing import pack
-from contrastive.data.tokenization import BERT_NAMES, Tokenizer
-from contrastive.evaluation.loading import load as load_encoder
-from contrastive.interop.model import Model
-from contrastive.interop.reading import load
-from contrastive.interop.writing import save
-from contrastive.models.embedder import Embedder, shapes_of
-from contrastive.models.scratch import from_scratch
-from contrastive.training.mesh import make_mesh
+from contrastive.data.tokens import BERT_NAMES, Tokenizer, pack
+from contrastive.encoder import Encoder
+from contrastive.interop.hf_export import save
+from contrastive.interop.hf_import import load
+from contrastive.interop.pretrained import PretrainedModel
+from contrastive.models.linen.embedder import Embedder, shapes_of
 
 # More than ten layers: names with two digits.
 DEEP = config.Transformer(width=8, depth=11, heads=2, mlp_width=12, dropout=0.1)
@@ -27,13 +24,14 @@ MODELS = {"static": config.Static(width=12), "transformer": DEEP}
 
 def made_model(kind, depth=None, **changes):
     described = MODELS[kind].replace(depth=depth) if depth else MODELS[kind]
-    made = from_scratch(described, TOKENIZER.get_vocab_size())
+    vocab_size = TOKENIZER.get_vocab_size()
+    module, (family, fields) = described.build(vocab_size), described.hugging_face(vocab_size)
     head = {"head.dense.weight": np.arange(64, dtype=np.float32).reshape(8, 8) / 3}
-    model = Model(
-        module=made.module,
-        family=made.family,
-        config=made.config,
-        params=random_like(shapes_of(made.module)),
+    model = PretrainedModel(
+        module=module,
+        family=family,
+        config=fields,
+        params=random_like(shapes_of(module)),
         tokenizer=TOKENIZER,
         names=BERT_NAMES,
         tokenizer_config={},
@@ -55,7 +53,7 @@ def leaves(params):
 
 def assert_same(found, truth, besides=()):
     """All fields, arrays bit for bit."""
-    for field in (f.name for f in dataclasses.fields(Model) if f.name not in besides):
+    for field in (f.name for f in dataclasses.fields(PretrainedModel) if f.name not in besides):
         a, b = getattr(found, field), getattr(truth, field)
         if field in ("params", "heads"):
             a, b = leaves(a), leaves(b)
@@ -121,8 +119,8 @@ def test_a_loaded_encoder_embeds_as_the_model_that_was_saved(tmp_path, kind):
     tokens = pack(tokenize(["saved: " + text for text in TEXTS], 9), row_length=9)
     truth = jax.jit(embedder.embed)(before.params, tokens)
     for folder in (tmp_path, tmp_path / "model"):  # a run's folder, or the model's in it
-        encoder, params = load_encoder(folder, make_mesh())
-        np.testing.assert_allclose(encoder.documents(params, TEXTS), truth, atol=1e-5)
+        encoder = Encoder.from_pretrained(folder)
+        np.testing.assert_allclose(encoder.encode_documents(TEXTS), truth, atol=1e-5)
         assert (encoder.query_length, encoder.document_length) == (5, 9)
         assert (encoder.query_prompt, encoder.document_prompt) == ("query: ", "saved: ")
 

@@ -130,7 +130,7 @@ def true_matryoshka(w):
     return (reference.info_nce(w) + reference.info_nce(short)) / 2
 
 
-TWO_WIDTHS = losses.matryoshka(losses.info_nce, widths=(D, 2))
+TWO_WIDTHS = losses.matryoshka(losses.info_nce, dims=(D, 2))
 WEIGHTED = {"hardness": 5.0, "label_smoothing": 0.1}
 FIRST = 1 / (1 + np.exp([1.0, 2.0, -1.0]))  # the teacher's share of the positive
 BIAS = -10.0

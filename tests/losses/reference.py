@@ -378,7 +378,7 @@ def sogclr(w, log_average, gamma=0.8, rho=0.0):
     return losses, averages
 
 
-def slopes(loss, world, cotangent, directions):
+def similarity_gradients(loss, world, cotangent, directions):
     """Of the weighted sum of the losses, along each direction of each input.
 
     By central differences. An entry of a gradient that is wrong shows in nearly every direction.

@@ -9,7 +9,8 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from naive import info_nce as naive
 
-from contrastive.losses import info_nce, normalize
+from contrastive.losses import info_nce
+from contrastive.similarity import normalize
 
 B, G, D = 16, 3, 24
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reference import World
 
@@ -176,10 +176,6 @@ def _call(truth, extra, options, world):
     return truth(world, *extra, **options)
 
 
-EXAMPLES = settings(max_examples=25, deadline=None)
-
-
-@EXAMPLES
 @given(worlds(least=0.005, several=True), st.sampled_from([None, 2]), st.booleans())
 def test_info_nce(world, tile, inside):
     compare(losses.info_nce, reference.info_nce, world, tile=tile, inside=inside)
@@ -188,13 +184,11 @@ def test_info_nce(world, tile, inside):
 DIRECTIONS = [losses.SYMMETRIC, losses.TWO_VIEWS, losses.ALL_IN_ONE, (("document_to_query",),)]
 
 
-@EXAMPLES
 @given(worlds(alone=False), st.sampled_from(DIRECTIONS), st.sampled_from([None, 3]))
 def test_directions(world, directions, tile):
     compare(losses.info_nce, reference.info_nce, world, directions=directions, tile=tile)
 
 
-@EXAMPLES
 @given(worlds(), st.sampled_from(["all", "in_batch", "hard"]), st.floats(0, 0.5))
 def test_hardness_and_margin(world, harder, margin):
     # A weight of exp(5 s) makes logits as sensitive as a temperature of 1/5 does.
@@ -202,13 +196,11 @@ def test_hardness_and_margin(world, harder, margin):
     compare(losses.info_nce, reference.info_nce, world, **options)
 
 
-@EXAMPLES
 @given(worlds(least=0.05), st.sampled_from([0.1, 0.5]))
 def test_label_smoothing(world, smoothing):
     compare(losses.info_nce, reference.info_nce, world, label_smoothing=smoothing)
 
 
-@EXAMPLES
 @given(
     worlds(),
     st.sampled_from([(0.1, None), (None, 0.95), (0.0, 0.5), (-0.2, None)]),
@@ -221,7 +213,6 @@ def test_negatives_are_chosen_by_their_scores(world, rule, directions):
     compare(losses.info_nce, reference.info_nce, world, directions=directions)
 
 
-@EXAMPLES
 @given(
     worlds(),
     st.sampled_from([0.0, 0.2]),
@@ -237,19 +228,16 @@ def test_negatives_are_chosen_by_a_guide(world, margin, directions):
     compare(losses.info_nce, reference.info_nce, world, directions=directions)
 
 
-@EXAMPLES
 @given(worlds(least=0.005))
 def test_decoupled(world):
     compare(losses.decoupled, reference.decoupled, world)
 
 
-@EXAMPLES
 @given(worlds(), st.floats(0.3, 2))
 def test_decoupled_weighted(world, sigma):
     compare(losses.decoupled_weighted, reference.decoupled, world, sigma=sigma)
 
 
-@EXAMPLES
 @given(worlds(), st.floats(0, 2), st.floats(0, 0.3))
 def test_hard_negative(world, beta, tau_plus):
     options = {"beta": beta, "tau_plus": tau_plus}
@@ -257,26 +245,22 @@ def test_hard_negative(world, beta, tau_plus):
     compare(losses.hard_negative, reference.hard_negative, world, sensitivity=10, **options)
 
 
-@EXAMPLES
 @given(worlds(), st.floats(0, 0.3))
 def test_debiased(world, tau_plus):
     truth = functools.partial(reference.hard_negative, beta=0.0)
     compare(losses.debiased, truth, world, sensitivity=10, tau_plus=tau_plus)
 
 
-@EXAMPLES
 @given(worlds(), st.sampled_from([1, 2, 4]))
 def test_hardest(world, top):
     compare(losses.hardest, reference.hardest, world, top=top)
 
 
-@EXAMPLES
 @given(worlds(), st.floats(2, 20))
 def test_dual_temperature(world, ratio):
     compare(losses.dual_temperature, reference.dual_temperature, world, ratio=ratio)
 
 
-@EXAMPLES
 @given(worlds(least=0.2))
 def test_artanh(world):
     # Its slope at s is 1 / (1 - s^2): 100 at 0.995.
@@ -284,7 +268,6 @@ def test_artanh(world):
     compare(losses.artanh, reference.artanh, world, sensitivity=1 / (1 - nearest**2))
 
 
-@EXAMPLES
 @given(worlds(), st.floats(0, 1), st.floats(0, 0.5))
 def test_model_aware(world, alpha, alignment):
     world.t[:] = world.t[0]
@@ -292,7 +275,6 @@ def test_model_aware(world, alpha, alignment):
     compare(losses.model_aware, reference.model_aware, world, **options)
 
 
-@EXAMPLES
 @given(worlds(several=True), st.floats(-10, 0))
 def test_siglip(world, bias):
     world.bias = bias
@@ -313,21 +295,18 @@ ALIGN_UNIFORM = without_temperature(losses.align_uniform)
 SPREAD_OUT = without_temperature(losses.spread_out)
 
 
-@EXAMPLES
 @given(worlds(), st.floats(0.05, 0.5))
 def test_triplet(world, margin):
     # A hinge is a difference of similarities, of each of which float32 has 6e-8.
     compare(TRIPLET, reference.triplet, world, smallest=0.01, margin=margin)
 
 
-@EXAMPLES
 @given(worlds(alone=False), st.sampled_from([1.0, 2.0]), st.sampled_from([1.0, 2.0]))
 def test_align_uniform(world, power, sharpness):
     options = {"power": power, "sharpness": sharpness, "weight": 0.7}
     compare(ALIGN_UNIFORM, reference.align_uniform, world, **options)
 
 
-@EXAMPLES
 @given(worlds(alone=False))
 def test_spread_out(world):
     options = {"mean_weight": 0.5, "second_moment_weight": 2.0}
@@ -351,14 +330,12 @@ def of_own_documents(loss):
 LISTWISE, MARGIN_MSE = of_own_documents(losses.listwise), of_own_documents(losses.margin_mse)
 
 
-@EXAMPLES
 @given(worlds(), st.sampled_from(["softmax", "share"]))
 def test_listwise(world, target):
     grades = np.random.default_rng(0).integers(0, 3, (len(world.q), world.group_size))
     compare(LISTWISE, reference.listwise, world, grades.astype(np.float32), target=target)
 
 
-@EXAMPLES
 @given(worlds())
 def test_margin_mse(world):
     if world.group_size > 1:
@@ -379,7 +356,6 @@ COSENT, ANGLE = of_pairs(losses.cosent), of_pairs(losses.angle)
 
 
 @pytest.mark.parametrize(("loss", "truth"), [(COSENT, reference.cosent), (ANGLE, reference.angle)])
-@EXAMPLES
 @given(world=worlds(wide=False), grades=st.lists(st.integers(0, 3), min_size=6, max_size=6))
 def test_graded_pairs(loss, truth, world, grades):
     world.t[:] = world.t[0]
@@ -387,7 +363,6 @@ def test_graded_pairs(loss, truth, world, grades):
     compare(loss, truth, world, scores, scalar_temperature=True)
 
 
-@EXAMPLES
 @given(worlds(least=0.005, wide=False), st.booleans(), st.integers(0, 2**10))
 def test_sup_con(world, inside, seed):
     labels = np.random.default_rng(seed).integers(0, 3, len(world.q))
@@ -409,7 +384,6 @@ def test_sup_con(world, inside, seed):
     check(world, truth, (values, {"q": dq, "t": dt, **rest}), cotangent, terms=terms)
 
 
-@EXAMPLES
 @given(worlds(), st.sampled_from([0.0, 0.4]), st.integers(0, 2**10))
 def test_sogclr(world, rho, seed):
     rng = np.random.default_rng(seed)
@@ -434,7 +408,7 @@ def test_sogclr_remembers():
 
 def test_matryoshka():
     world = make_world(0, 5, 2, 8, 1.0, 0.1)
-    wrapped = losses.matryoshka(losses.info_nce, widths=(8, 3), weights=(1.0, 0.25))
+    wrapped = losses.matryoshka(losses.info_nce, dims=(8, 3), weights=(1.0, 0.25))
     options = {"temperature": jnp.float32(world.t), "group_size": 2}
     found = wrapped(jnp.float32(world.q), jnp.float32(world.d), **options)
     short = World(unit(world.q[:, :3]), unit(world.d[:, :3]), world.t, group_size=2)

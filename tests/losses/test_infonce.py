@@ -87,7 +87,7 @@ def cases(draw):
     }
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=8 * settings.default.max_examples)
 @given(cases())
 def test_value_and_gradient_match_a_float64_double_loop(case):
     queries, documents = embeddings(

@@ -3,10 +3,9 @@
 import jax
 import numpy as np
 
-from contrastive.data.packing import pack
-from contrastive.models.embedder import Embedder, shapes_of
-from contrastive.models.families import family_of
-from contrastive.models.family import Compute
+from contrastive.data.tokens import pack
+from contrastive.models.families.family import Compute, family_of
+from contrastive.models.linen.embedder import Embedder, shapes_of
 from contrastive.types import Tokens
 
 VOCABULARY, WIDTH = 40, 8

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from small import CONFIGS, module, one_a_row, parameters, texts
 
-from contrastive.data.packing import pack
-from contrastive.models import bert, modernbert
-from contrastive.models.dropout import Dropout, text_dropout
+from contrastive.data.tokens import pack
+from contrastive.models.families import bert, modernbert
+from contrastive.models.linen.dropout import Dropout, text_dropout
 
 TEXTS, LENGTH, CHANNELS, HEADS = 128, 16, 48, 4
 RATES = [0.1, 0.5]

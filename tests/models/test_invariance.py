@@ -14,10 +14,10 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from small import CONFIGS, WIDTH, embedder, one_a_row, parameters, texts
 
-from contrastive.data.packing import pack
-from contrastive.models.embedder import shapes_of
-from contrastive.models.family import Compute
-from contrastive.training.mesh import batch_sharding, make_mesh
+from contrastive.data.tokens import pack
+from contrastive.devices.mesh import batch_sharding, make_mesh
+from contrastive.models.families.family import Compute
+from contrastive.models.linen.embedder import shapes_of
 
 LENGTHS = [1, 5, 0, 9, 3, 7, 2, 11, 4, 12, 6, 1, 8, 3, 5, 2]
 ROW = 12

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contrastive.models import layers
-from contrastive.models.dropout import Dropout
+from contrastive.models.linen import attention
+from contrastive.models.linen.dropout import Dropout
+from contrastive.models.linen.layers import layer_norm
 
 R, T, H, WIDTH, RATE = 4, 7, 2, 6, 0.4
 
@@ -64,9 +65,9 @@ def value_and_gradients(attend, qkv, direction, mask, dropout):
 
 def ways(rate):
     return {
-        "one block": functools.partial(layers.attend, rate=rate, blocks=1),
-        "two blocks": functools.partial(layers.attend, rate=rate, blocks=2),
-        "all rows at once": functools.partial(layers._whole, rate),
+        "one block": functools.partial(attention.attend, rate=rate, blocks=1),
+        "two blocks": functools.partial(attention.attend, rate=rate, blocks=2),
+        "all rows at once": functools.partial(attention._whole, rate),
     }
 
 
@@ -108,7 +109,7 @@ def test_bfloat16_stays_close(way):
 
 def test_layer_normalisation_keeps_its_digits_far_from_zero():
     x = (1000 + np.random.default_rng(0).normal(size=(5, 64))).astype(np.float32)
-    found = layers.layer_norm(1e-12, jnp.float32, "norm").init_with_output(jax.random.key(0), x)[0]
+    found = layer_norm(1e-12, jnp.float32, "norm").init_with_output(jax.random.key(0), x)[0]
     exact = x.astype(np.float64) - x.astype(np.float64).mean(axis=1, keepdims=True)
     exact /= np.sqrt((exact**2).mean(axis=1, keepdims=True))
     np.testing.assert_allclose(found, exact, atol=2e-4)  # a float32 near 1000 has steps of 6e-5

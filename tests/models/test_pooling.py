@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contrastive.models.pooling import gather_texts, pool
+from contrastive.models.linen.embedder import gather_texts, pool
 from contrastive.types import Tokens
 
 # Two blocks of two rows, at most three texts a row, laid out by hand. The texts in order are

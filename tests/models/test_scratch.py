@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from contrastive import config
-from contrastive.data.packing import pack
-from contrastive.models.embedder import Embedder
-from contrastive.models.layers import rotate
-from contrastive.models.scratch import from_scratch
+from contrastive.data.tokens import pack
+from contrastive.models.linen.embedder import Embedder
+from contrastive.models.linen.layers import rotate
 
 VOCABULARY = 50
 SMALL = config.Transformer(width=16, depth=2, heads=2, mlp_width=24)
@@ -19,11 +18,11 @@ LENGTHS = [1, 5, 0, 9, 3, 7, 2, 9]
 
 
 def embedder(pooling="mean", normalize=True, **changes):
-    return Embedder(from_scratch(SMALL.replace(**changes), VOCABULARY).module, pooling, normalize)
+    return Embedder(SMALL.replace(**changes).build(VOCABULARY), pooling, normalize)
 
 
 def static_embedder(normalize=True):
-    return Embedder(from_scratch(config.Static(width=6), VOCABULARY).module, "mean", normalize)
+    return Embedder(config.Static(width=6).build(VOCABULARY), "mean", normalize)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from contrastive import losses
+from contrastive import similarity
 
 BATCH = 6
 TEMPERATURE = 1 / 16  # float32 holds it exactly
@@ -77,7 +77,7 @@ def cosines(loss, *extra, **options):
     of_groups = ours(loss, *extra, **options)
 
     def of_directions(queries, documents, **numbers):
-        return of_groups(losses.normalize(queries), losses.normalize(documents), **numbers)
+        return of_groups(similarity.normalize(queries), similarity.normalize(documents), **numbers)
 
     return of_directions
 

@@ -17,16 +17,16 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from contrastive.data.packing import pack
-from contrastive.data.tokenization import train_wordpiece
+from contrastive import Encoder
+from contrastive.data.tokenizers import train_wordpiece
+from contrastive.data.tokens import pack
+from contrastive.devices.mesh import make_mesh
 from contrastive.errors import FolderError
-from contrastive.evaluation.loading import load as load_encoder
+from contrastive.interop.hf_export import save
+from contrastive.interop.hf_import import load
 from contrastive.interop.hub import local_folder
-from contrastive.interop.reading import load
 from contrastive.interop.weights import to_torch
-from contrastive.interop.writing import save
-from contrastive.models.embedder import Embedder
-from contrastive.training.mesh import make_mesh
+from contrastive.models.linen.embedder import Embedder
 
 WORDS = [a + b + c for a in ("ka", "lo", "mi", "fu") for b in ("ba", "de", "gu") for c in "nsr"]
 TOKENIZER = train_wordpiece([" ".join(WORDS)] * 3, vocab_size=80)
@@ -271,11 +271,11 @@ def float32(folder):
 
 
 def assert_same_vectors(folder, peer, texts, atol=1e-5):
-    encoder, params = load_encoder(folder, make_mesh(devices=jax.devices()[:1]))
+    encoder = Encoder.from_pretrained(folder, mesh=make_mesh(devices=jax.devices()[:1]))
     queries, documents = peer.encode_query(texts), peer.encode_document(texts)
     assert queries.dtype == np.float32
-    np.testing.assert_allclose(encoder.queries(params, texts), queries, atol=atol)
-    np.testing.assert_allclose(encoder.documents(params, texts), documents, atol=atol)
+    np.testing.assert_allclose(encoder.encode_queries(texts), queries, atol=atol)
+    np.testing.assert_allclose(encoder.encode_documents(texts), documents, atol=atol)
     return documents
 
 
@@ -372,9 +372,9 @@ def test_a_real_model(tmp_path, real_texts):
     truth = float32(folder).encode(real_texts, batch_size=64)
     save(tmp_path / "ours", load(folder))
     for where, count in ((folder, 500), (tmp_path / "ours", 20)):
-        encoder, params = load_encoder(where, make_mesh(devices=jax.devices()[:1]))
+        encoder = Encoder.from_pretrained(where, mesh=make_mesh(devices=jax.devices()[:1]))
         assert encoder.document_length == 256
-        found = encoder.documents(params, real_texts[:count])
+        found = encoder.encode_documents(real_texts[:count])
         cosine = (found.astype(np.float64) * truth[:count]).sum(axis=1)
         assert np.min(cosine) >= 0.999999
         np.testing.assert_allclose(found, truth[:count], atol=1e-6)

@@ -19,14 +19,14 @@ from FlagEmbedding.finetune.embedder.encoder_only.base import (
 )
 from safetensors.numpy import load_file
 
-from contrastive.data.example import text_id
+from contrastive.devices.compilation import keep_compiled_programs
+from contrastive.devices.mesh import make_mesh
 from contrastive.finetune.arguments import GROUPS
 from contrastive.finetune.parsing import parse
 from contrastive.finetune.translation import translate
 from contrastive.interop.weights import to_torch
-from contrastive.training.assemble import assemble
-from contrastive.training.compilation import keep_compiled_programs
-from contrastive.training.mesh import make_mesh
+from contrastive.sources._example import text_id
+from contrastive.training.build import build
 
 WORDS = [a + b + c for a in ("ka", "lo", "mi", "fu") for b in ("ba", "de", "gu") for c in "nsr"]
 PROMPTS = ["Instruct:", "Query:", "find", "answers", "passage:"]
@@ -81,15 +81,15 @@ def trained(folder, data, *flags):
     ]
     given, ignored = parse(list(map(str, words)))
     assert not ignored
-    parts = assemble(translate(given, devices=1).experiment, make_mesh(devices=jax.devices()[:1]))
-    state, losses, taken = parts.init(), [], []
+    run = build(translate(given, devices=1).experiment, make_mesh(devices=jax.devices()[:1]))
+    state, losses, taken = run.init(), [], []
     for _ in range(STEPS):
-        batch = parts.feed.take(stop=False).batch
+        batch = run.feed.take(stop=False).batch
         documents = np.asarray(batch.document_ids).reshape(BATCH, GROUP)
         taken.append((np.asarray(batch.query_ids).tolist(), documents.tolist()))
-        state, metrics = parts.train_step(state, batch, np.bool_(False))
+        state, metrics = run.train_step(state, batch, np.bool_(False))
         losses.append(float(metrics["loss"]))
-    weights = to_torch(jax.device_get(state.params["encoder"]), parts.model.family)
+    weights = to_torch(jax.device_get(state.params["encoder"]), run.functions.start.model.family)
     return losses, weights, taken
 
 

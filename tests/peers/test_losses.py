@@ -25,8 +25,8 @@ from sentence_transformers.sentence_transformer import losses as peer
 from torch.func import functional_call
 from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
-from contrastive import losses
-from contrastive.losses.partition import log_add
+from contrastive import losses, similarity
+from contrastive.losses._partition import log_add
 
 
 def ranking(**options):
@@ -120,7 +120,7 @@ def test_matryoshka_of_multiple_negatives_ranking(weights, our_weights):
         inner = peer.MultipleNegativesRankingLoss(MODEL, scale=1 / temperature)
         return peer.MatryoshkaLoss(MODEL, inner, widths, weights)
 
-    loss = losses.matryoshka(losses.info_nce, widths=widths, weights=our_weights)
+    loss = losses.matryoshka(losses.info_nce, dims=widths, weights=our_weights)
     ours = cosines(loss, group_size=2)
     compare(ours, theirs(build), *embeddings(negatives=1), temperature=TEMPERATURE)
 
@@ -150,7 +150,7 @@ def gist_embed(guides, directions, **options):
 def guides(negatives):
     """Guides that put some negatives above the positive, as either library takes them."""
     queries, documents = embeddings(negatives, seed=1, width=5, closeness=0.5)
-    units = (losses.normalize(jnp.asarray(x)) for x in (queries, flat(documents)))
+    units = (similarity.normalize(jnp.asarray(x)) for x in (queries, flat(documents)))
     our_guides = dict(zip(("guide_queries", "guide_documents"), units, strict=True))
     return our_guides, (torch.tensor(queries), torch.tensor(documents))
 

@@ -1,21 +1,13 @@
 """The exported folder in the real sentence-transformers."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import sentence_transformers
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
-
 from tiny import WORDS, experiment
 from transformers import AutoTokenizer
 
+from contrastive import train
 from contrastive.config import Static
-from contrastive.evaluation.loading import load
-from contrastive.training.mesh import make_mesh
-from contrastive.training.runner import run
 
 TEXTS = [
     "kaba lode mifi",
@@ -38,9 +30,7 @@ TEXTS = [
 def test_the_same_vectors(tmp_path, kind, pooling):
     model = {"model": Static(width=16)} if kind == "static" else {"model.depth": 2}
     config = experiment(tmp_path, steps=3, pooling=pooling, eval_steps=None, **model)
-    run(config, tmp_path / "run")
-    encoder, params = load(tmp_path / "run", make_mesh())
-    ours = encoder.documents(params, TEXTS)
+    ours = train(config, tmp_path / "run").encoder.encode_documents(TEXTS)
     peer = sentence_transformers.SentenceTransformer(str(tmp_path / "run" / "model"), device="cpu")
     theirs = peer.encode(TEXTS)
     cosine = (ours * theirs).sum(axis=1)
@@ -56,9 +46,9 @@ def test_the_same_vectors(tmp_path, kind, pooling):
 def test_queries_longer_than_documents_are_not_cut(tmp_path, kind):
     model = {"model": Static(width=16)} if kind == "static" else {}
     lengths = {"data.query_max_length": 24, "data.document_max_length": 12}
-    run(experiment(tmp_path, steps=3, eval_steps=None, **model, **lengths), tmp_path / "run")
-    encoder, params = load(tmp_path / "run", make_mesh())
+    config = experiment(tmp_path, steps=3, eval_steps=None, **model, **lengths)
+    encoder = train(config, tmp_path / "run").encoder
     texts = [" ".join(WORDS[:count]) for count in (4, 14, 20)]
     peer = sentence_transformers.SentenceTransformer(str(tmp_path / "run" / "model"), device="cpu")
-    np.testing.assert_allclose(encoder.queries(params, texts), peer.encode(texts), atol=1e-5)
-    assert not np.allclose(encoder.documents(params, texts)[2], peer.encode(texts)[2], atol=1e-3)
+    np.testing.assert_allclose(encoder.encode_queries(texts), peer.encode(texts), atol=1e-5)
+    assert not np.allclose(encoder.encode_documents(texts)[2], peer.encode(texts)[2], atol=1e-3)

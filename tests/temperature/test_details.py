@@ -10,7 +10,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 from contrastive.losses import info_nce
 from contrastive.temperature import examine, summarize_details
-from contrastive.temperature.details import BINS, EDGES
+from contrastive.temperature._detailed_diagnostics import BINS, EDGES
 
 B, G, D, T = 24, 8, 6, 0.1
 look = jax.jit(
@@ -189,7 +189,7 @@ def test_the_queries_looked_at_are_the_same_on_any_number_of_devices(monkeypatch
         told = {"temperature": temperature, "axis_name": "data", **known, **fixed}
         return examine(queries, documents, **told)
 
-    monkeypatch.setattr("contrastive.temperature.details._SAMPLE", 16)
+    monkeypatch.setattr("contrastive.temperature._detailed_diagnostics._SAMPLE", 16)
     mapped = jax.jit(jax.shard_map(of_device, mesh=mesh, in_specs=rows, out_specs=rows))
     some = mapped(queries, documents, temperature, known)
     chosen = [n * B // 16 for n in range(16)]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from contrastive.losses import info_nce
 from contrastive.temperature import entropy, entropy_slope, gradient, partition_bias, penalty
 
-EXAMPLES = settings(max_examples=100, deadline=None)
+EXAMPLES = settings(max_examples=4 * settings.default.max_examples)
 # From .005 to 2, as many low ones as high ones.
 TEMPERATURES = st.floats(np.log(0.005), np.log(2.0)).map(lambda x: float(np.float32(np.exp(x))))
 SEEDS = st.integers(0, 2**16)

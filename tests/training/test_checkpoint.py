@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from contrastive.errors import FolderError
-from contrastive.training.checkpoint import Checkpoints, Progress
+from contrastive.training.checkpoints import Checkpoints, Progress
 from contrastive.training.step import TrainState
 
 
@@ -20,23 +20,24 @@ def state(step):
 
 LIKE = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state(0))
 
-NOTHING = Progress()
+NOTHING = Progress.start(1)
 
 
 def train(checkpoints, best, saved, progress=NOTHING, first=1):
     """Evaluates at each step, ever better up to the best; saves at some. Ends without a word."""
     for step in range(first, max(*best, *saved) + 1):
-        progress = progress.after(float(step) if step in best else 0.0, step)
-        if progress.best_step == step:
-            checkpoints.save_best(state(step))
+        value = float(step) if step in best else 0.0
+        progress, (improved,) = progress.after([value], step, patience=None)
+        if improved:
+            checkpoints.save_best(step, state(step).params)
         if step in saved:
-            checkpoints.save(state(step), {"next": step}, progress)
+            checkpoints.save(step, state(step), {"next": step}, progress)
     checkpoints.wait()
     return progress
 
 
 def best_of(checkpoints, progress):
-    found = checkpoints.restore_best(state(99), progress).params["encoder"]["x"]
+    found = checkpoints.restore_best(LIKE.params, progress)["encoder"]["x"]
     np.testing.assert_array_equal(found, np.full(3, found[0]))
     return int(found[0])
 
@@ -46,8 +47,8 @@ def test_the_best_that_the_latest_checkpoint_knows_of_is_kept(tmp_path, later):
     with Checkpoints(tmp_path, 2) as checkpoints:
         train(checkpoints, best=[1, 2, *later], saved=[1, 3])
     with Checkpoints(tmp_path, 2) as checkpoints:
-        _, position, progress = checkpoints.resume(LIKE)
-        assert (position, progress.best_step) == ({"next": 3}, 2)
+        step, _, position, progress = checkpoints.resume(LIKE)
+        assert (step, position, progress.best_step) == (3, {"next": 3}, (2,))
         assert best_of(checkpoints, progress) == 2
         progress = train(checkpoints, best=[5, 6], saved=[6], progress=progress, first=4)
         assert best_of(checkpoints, progress) == 6
@@ -69,7 +70,25 @@ def test_the_best_that_is_gone_is_not_replaced_by_another(tmp_path):
                 wanted()
 
 
-def test_without_an_evaluation_the_state_is_as_it_is(tmp_path):
-    with Checkpoints(tmp_path, 2) as checkpoints:
-        checkpoints.save(state(5), {}, NOTHING)
-        assert best_of(checkpoints, NOTHING) == 99
+def test_each_run_of_a_sweep_has_a_best_and_a_patience_of_its_own():
+    progress = Progress.start(3)
+    values = [(1.0, 3.0, None), (2.0, 2.0, None), (1.5, 1.0, None), (9.0, 9.0, None)]
+    improved = []
+    for step, each in enumerate(values, start=1):
+        progress, better = progress.after(each, step, patience=2)
+        improved.append(better)
+    # The second run's patience was over after two evaluations that were worse: 9 comes too late.
+    assert improved == [
+        [True, True, False],
+        [True, False, False],
+        [False] * 3,
+        [True] + [False] * 2,
+    ]
+    assert progress.best == (9.0, 3.0, None)
+    assert progress.best_step == (4, 1, 0)
+    assert progress.saved_step == 4
+    assert not progress.is_over(2)
+    assert not progress.is_over(None)
+    progress, _ = progress.after((0.0, 0.0, None), 5, patience=2)
+    progress, _ = progress.after((0.0, 0.0, None), 6, patience=2)
+    assert progress.is_over(2)

@@ -1,11 +1,27 @@
 """Two processes with two devices each, on this machine."""
 
 import pytest
-from tiny import experiment, finish, losses, start, start_two, weights, write_experiment
+from tiny import (
+    DROPPING,
+    experiment,
+    finish,
+    losses,
+    start,
+    start_two,
+    weights,
+    write_experiment,
+)
+
+from contrastive.config import Static
 
 
-def test_two_processes_equal_one(tmp_path):
-    config = experiment(tmp_path, steps=7)
+@pytest.mark.parametrize(
+    "model",
+    [Static(width=16), pytest.param(DROPPING, marks=pytest.mark.slow)],
+    ids=lambda x: x.kind,
+)
+def test_two_processes_equal_one(tmp_path, model):
+    config = experiment(tmp_path, steps=7, model=model)
     file = write_experiment(tmp_path, config)
     for process in start_two(file, tmp_path / "two", devices=2):
         finish(process)

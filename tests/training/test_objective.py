@@ -1,21 +1,14 @@
 """What a step minimises, against loops in float64: widths, distillation, weights, devices."""
 
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
+import naive
 import numpy as np
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "losses"))
-
-import naive
-
 from contrastive import config
-from contrastive.temperature import Fixed
-from contrastive.training.objective import Objective
+from contrastive.training.batch_loss import BatchLoss
 
 B, G, D, T = 8, 3, 16, 0.1
 RNG = np.random.default_rng(0)
@@ -47,13 +40,14 @@ def at_one_width(queries, documents, teacher):
     pools = {name: KNOWN[name] for name in ("query_pools", "document_pools")}
     if teacher is None:
         return naive.info_nce(queries, documents, T, G, **plain, **pools)[:3]
-    arguments = (queries, documents, COLUMNS["teacher_scores"], T, teacher.temperature)
-    if teacher.kind == "m3":
+    weight, temperature = teacher.terms[-1].weight, teacher.terms[-1].loss.teacher_temperature
+    arguments = (queries, documents, COLUMNS["teacher_scores"], T, temperature)
+    if teacher is M3:
         found = naive.distill_m3(*arguments, **plain, **pools)[:3]
-        return [teacher.weight * x for x in found]
+        return [weight * x for x in found]
     hard = naive.info_nce(queries, documents, T, G, **plain, **pools)[:3]
     soft = naive.distill_kl(*arguments, pools["document_pools"])[:3]
-    return [a + teacher.weight * b for a, b in zip(hard, soft, strict=True)]
+    return [a + weight * b for a, b in zip(hard, soft, strict=True)]
 
 
 def truth(widths, renormalize, teacher):
@@ -78,7 +72,7 @@ def found(objective, devices):
     )
     rows = PartitionSpec("data")
     columns = dict(COLUMNS)
-    if objective.loss.distill is None:
+    if not objective.objective.function.needs_scores:
         del columns["teacher_scores"]
 
     def losses(queries, documents, columns):
@@ -96,8 +90,8 @@ def found(objective, devices):
     return losses, *gradients
 
 
-KL = config.Distill(kind="kl", temperature=0.5, weight=0.3)
-M3 = config.Distill(kind="m3", temperature=2.0, weight=0.7)
+KL = config.InfoNCE() + 0.3 * config.DistillKL(teacher_temperature=0.5)
+M3 = 0.7 * config.DistillM3(teacher_temperature=2.0)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +106,10 @@ M3 = config.Distill(kind="m3", temperature=2.0, weight=0.7)
     ],
 )
 def test_value_and_gradient_are_those_of_loops(devices, widths, renormalize, teacher):
-    loss = config.Loss(widths=widths, distill=teacher)
-    objective = Objective(Fixed(T), group_size=G, loss=loss, renormalize=renormalize)
+    loss = config.Objective(
+        function=teacher or config.InfoNCE(), temperature=T, matryoshka_dims=widths
+    )
+    objective = BatchLoss(loss, group_size=G, renormalize=renormalize)
     expected = truth(widths, renormalize, teacher)
     for ours, true in zip(found(objective, devices), expected, strict=True):
         assert np.max(np.abs(np.asarray(ours) - true)) < 1e-5 * np.max(np.abs(true))
@@ -128,10 +124,10 @@ def test_it_takes_of_a_batch_what_it_may_know():
     ids = {"query_ids", "document_ids", "known_positive_ids"}
     for options, expected in (
         ({"mask_false_negatives": False}, pools),
-        ({"mask_false_negatives": False, "distill": KL}, pools | {"teacher_scores"}),
+        ({"mask_false_negatives": False, "function": KL}, pools | {"teacher_scores"}),
         ({}, pools | ids),
-        ({"distill": M3}, pools | ids | {"teacher_scores"}),
+        ({"function": M3}, pools | ids | {"teacher_scores"}),
         ({"function": config.SupCon()}, pools | ids | {"labels"}),
     ):
-        objective = Objective(Fixed(T), loss=config.Loss(**options))
+        objective = BatchLoss(config.Objective(**options))
         assert set(objective.columns(Everything())) == expected

@@ -8,10 +8,10 @@ import pytest
 from test_step import DOCUMENTS, OPTIMIZER, B, G, batch, embedder
 
 from contrastive import config
-from contrastive.data.packing import pack
-from contrastive.temperature import Fixed, Individual
-from contrastive.training.mesh import batch_sharding, make_mesh, state_sharding
-from contrastive.training.objective import Objective
+from contrastive.data.tokens import pack
+from contrastive.devices.mesh import batch_sharding, make_mesh, state_sharding
+from contrastive.temperature import Individual
+from contrastive.training.batch_loss import BatchLoss
 from contrastive.training.optimizer import make_optimizer
 from contrastive.training.step import init_state, make_train_step
 
@@ -19,7 +19,7 @@ STILL = OPTIMIZER.replace(learning_rate=1e-30, weight_decay=0.0)  # embeddings s
 ENCODER = embedder(config.Static(width=16))
 EXAMPLES = B + 3
 GAMMA, RHO, RATE, T = 0.7, 1.5, 0.02, 0.3
-POLICY = Individual(T, minimum=0.25, maximum=0.33, learning_rate=RATE)
+POLICY = Individual(minimum=0.25, maximum=0.33, learning_rate=RATE)
 
 
 def steps(objective, batches, devices=1, **guide):
@@ -67,10 +67,12 @@ def visited(temperature, log_average, queries, documents):
 def test_of_an_example_twice_in_a_batch_the_last_is_remembered(devices):
     given = batch(devices)
     numbers = np.array([2, 0, 2, 5, 0, 1, 2, 4][:B], np.int32)
-    loss = config.Loss(function=config.SogCLR(gamma=1.0), temperature=T, mask_false_negatives=False)
+    loss = config.Objective(
+        function=config.SogCLR(gamma=1.0), temperature=T, mask_false_negatives=False
+    )
     twice = dataclasses.replace(given, numbers=numbers)
-    state, _ = steps(Objective(Fixed(T), G, loss), [twice], devices)
-    once, _ = steps(Objective(Fixed(T), G, loss), [given], devices)
+    state, _ = steps(BatchLoss(loss, group_size=G), [twice], devices)
+    once, _ = steps(BatchLoss(loss, group_size=G), [given], devices)
     last = {number: place for place, number in enumerate(numbers.tolist())}
     for number in range(EXAMPLES):
         wanted = -np.inf
@@ -83,10 +85,14 @@ def test_of_an_example_twice_in_a_batch_the_last_is_remembered(devices):
 def test_averages_and_temperatures_are_those_of_loops_and_belong_to_their_queries(devices):
     given = batch(devices)
     flipped = dataclasses.replace(given, numbers=np.arange(3, B + 3, dtype=np.int32))
-    loss = config.Loss(
-        function=config.SogCLR(gamma=GAMMA, rho=RHO), mask_false_negatives=False, tile=3
+    loss = config.Objective(
+        function=config.SogCLR(gamma=GAMMA, rho=RHO),
+        temperature=T,
+        policy=POLICY,
+        mask_false_negatives=False,
+        tile=3,
     )
-    state, _ = steps(Objective(POLICY, G, loss), [given, given, flipped, given], devices)
+    state, _ = steps(BatchLoss(loss, group_size=G), [given, given, flipped, given], devices)
     temperature, log_average = np.full(EXAMPLES, T), np.full(EXAMPLES, -np.inf)
     for visit in (given, given, flipped, given):
         rows, texts = visit.numbers, embedded(batch())
@@ -99,8 +105,9 @@ def test_averages_and_temperatures_are_those_of_loops_and_belong_to_their_querie
 
 def test_an_update_that_is_not_finite_is_not_remembered():
     given = batch()
-    loss = config.Loss(function=config.SogCLR(rho=1.0), temperature=0.1)
-    objective = Objective(Individual(0.1), G, loss)
+    function = config.SogCLR(rho=1.0)
+    loss = config.Objective(function=function, temperature=0.1, policy=Individual())
+    objective = BatchLoss(loss, group_size=G)
     state, metrics = steps(objective, [given])
     assert metrics["finite"] == 1
     mesh, optimizer = make_mesh(devices=jax.devices()[:1]), make_optimizer(STILL, steps=10)
@@ -118,8 +125,10 @@ def test_texts_of_one_label_are_positives(devices):
     layout = {"texts_per_row": 4, "blocks": devices}
     own = pack(DOCUMENTS[::G], row_length=16, **layout)
     given = dataclasses.replace(batch(devices), documents=own, document_pools=np.zeros(B, np.int32))
-    loss = config.Loss(function=config.SupCon(), mask_false_negatives=False, tile=3)
-    objective = Objective(Fixed(T), 1, loss)
+    loss = config.Objective(
+        function=config.SupCon(), temperature=T, mask_false_negatives=False, tile=3
+    )
+    objective = BatchLoss(loss)
     _, metrics = steps(objective, [given], devices)
     queries, documents = embedded(
         dataclasses.replace(batch(), documents=pack(DOCUMENTS[::G], row_length=16, texts_per_row=4))
@@ -137,9 +146,10 @@ def test_texts_of_one_label_are_positives(devices):
 def test_a_guide_leaves_out_what_it_scores_above_the_positive(devices):
     wide = embedder(config.Static(width=24))
     margin = 0.05
-    loss = config.Loss(mask_false_negatives=False, guide=config.Guide(name="", margin=margin))
+    guide = config.Guide(name="", margin=margin)
+    loss = config.Objective(temperature=T, mask_false_negatives=False, guide=guide)
     guide = {"embedder": wide, "params": jax.jit(wide.init)(jax.random.key(9))}
-    _, metrics = steps(Objective(Fixed(T), G, loss), [batch(devices)], devices, **guide)
+    _, metrics = steps(BatchLoss(loss, group_size=G), [batch(devices)], devices, **guide)
     queries, documents = embedded(batch())
     said = np.matmul(*(x if n == 0 else x.T for n, x in enumerate(embedded(batch(), wide, 9))))
     logits, losses, left_out = queries @ documents.T / T, [], 0

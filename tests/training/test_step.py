@@ -10,13 +10,12 @@ import optax
 import pytest
 
 from contrastive import config
-from contrastive.data.packing import pack
-from contrastive.models.embedder import Embedder
-from contrastive.models.scratch import from_scratch
-from contrastive.temperature import Fixed, Learned
-from contrastive.training.mesh import batch_sharding, make_mesh, state_sharding
+from contrastive.data.tokens import pack
+from contrastive.devices.mesh import batch_sharding, make_mesh, state_sharding
+from contrastive.models.linen.embedder import Embedder
+from contrastive.training.batch_loss import BatchLoss
 from contrastive.training.optimizer import make_optimizer, make_schedule
-from contrastive.training.step import Objective, init_state, make_train_step
+from contrastive.training.step import init_state, make_train_step
 from contrastive.types import Batch
 
 B, G, V = 8, 2, 64
@@ -49,12 +48,13 @@ def batch(blocks=1, texts_per_row=4):
 
 
 SMALL = config.Transformer(width=16, depth=1, heads=2, mlp_width=24)
-OBJECTIVE = Objective(Learned(initial=0.05), group_size=G)
+LEARNED = config.Objective(temperature=0.05, policy=config.Learned())
+OBJECTIVE = BatchLoss(LEARNED, group_size=G)
 ONE = make_mesh(devices=jax.devices()[:1])
 
 
 def embedder(model=SMALL):
-    return Embedder(from_scratch(model, V).module, "mean", True)
+    return Embedder(model.build(V), "mean", True)
 
 
 def first_state(mesh=ONE, objective=OBJECTIVE, model=SMALL):
@@ -109,7 +109,7 @@ def test_packed_equals_padded(reference, texts_per_row):
 def test_any_tile(reference):
     state, metrics = one_step(
         make_mesh(devices=jax.devices()[:2]),
-        dataclasses.replace(OBJECTIVE, loss=config.Loss(tile=3)),
+        dataclasses.replace(OBJECTIVE, objective=LEARNED.replace(tile=3)),
     )
     close(metrics, reference[1])
     close(state.opt_state, reference[0].opt_state, rel=2e-5)
@@ -126,7 +126,9 @@ def test_large_parameters_are_cut_by_fsdp():
 def test_equals_a_dense_loss_and_optax_by_hand():
     model = config.Static(width=8)
     mesh = make_mesh(devices=jax.devices()[:4])
-    state, metrics = one_step(mesh, Objective(Fixed(0.1), group_size=G), model)
+    state, metrics = one_step(
+        mesh, BatchLoss(config.Objective(temperature=0.1), group_size=G), model
+    )
 
     def dense_loss(table):
         def embed(texts):

@@ -5,15 +5,16 @@ import pytest
 import tiny
 
 from contrastive import config
-from contrastive.temperature.details import BINS
-from contrastive.training.runner import run
-from contrastive.training.writers import read_metrics
+from contrastive.temperature._detailed_diagnostics import BINS
+from contrastive.training.metrics_file import read_metrics
+from contrastive.training.train import train_experiment as run
 
 STEPS = 6
+QUICK = {"model": config.Static(width=16)}  # to compile
 
 
 def losses(policy):
-    return config.Loss(temperature=0.05, policy=policy)
+    return config.Objective(temperature=0.05, policy=policy)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,13 @@ def losses(policy):
     ids=lambda x: x.kind if isinstance(x, config.Config) else "",
 )
 def test_a_schedule_is_followed_from_the_first_step(tmp_path, policy, expected):
-    changes = {"steps": STEPS, "eval_steps": None, "loss": losses(policy), "save_steps": None}
+    changes = {
+        "steps": STEPS,
+        "eval_steps": None,
+        "loss": losses(policy),
+        "save_steps": None,
+        **QUICK,
+    }
     settings = tiny.experiment(tmp_path, **changes)
     run(settings.replace(**{"optimizer.warmup_steps": 0}), tmp_path / "run")
     rows = [row for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "loss" in row]
@@ -35,7 +42,7 @@ def test_a_schedule_is_followed_from_the_first_step(tmp_path, policy, expected):
 
 
 def test_a_run_looks_closer_when_due_and_at_its_end(tmp_path):
-    changes = {"examine_steps": 4, "loss": losses(config.Fixed()), "eval_steps": None}
+    changes = {"detail_steps": 4, "loss": losses(config.Fixed()), "eval_steps": None}
     run(tiny.experiment(tmp_path, steps=STEPS, **changes), tmp_path / "run")
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [row["step"] for row in rows if "modality_gap" in row] == [4, 6]
@@ -53,8 +60,9 @@ def test_a_run_looks_closer_when_due_and_at_its_end(tmp_path):
 
 def test_sources_with_temperatures_of_their_own(tmp_path):
     """A run whose every source has 0.3 is the run at 0.3, and logs it, whatever the loss says."""
-    base = tiny.experiment(tmp_path, steps=3, eval_steps=None, loss=losses(config.Fixed()))
-    part = config.Part(source=base.data.train)
+    loss = losses(config.Fixed())
+    base = tiny.experiment(tmp_path, steps=3, eval_steps=None, loss=loss, **QUICK)
+    part = config.MixturePart(source=base.data.train)
     runs = {}
     for name, temperature, own in (("own", 0.05, 0.3), ("all", 0.3, None)):
         parts = (part.replace(temperature=own), part.replace(temperature=own))

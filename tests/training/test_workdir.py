@@ -60,7 +60,7 @@ def test_nothing_is_removed_while_another_process_is_at_work(run):
     before = contents(run)
     with (
         FileLock(run / ".lock"),
-        pytest.raises(FolderError, match=f"another process is at work in {run}"),
+        pytest.raises(FolderError, match=f"another process is using {run}"),
     ):
         enter(run, OTHER, CHANGED, overwrite=True)
     assert contents(run) == before
@@ -70,7 +70,7 @@ def test_nobody_else_comes_in_while_a_run_is_removed(run):
     lock = (run / ".lock").stat().st_ino
     with claimed(run, OTHER, INPUTS, overwrite=True):
         assert (run / ".lock").stat().st_ino == lock
-        with pytest.raises(FolderError, match="another process is at work"):
+        with pytest.raises(FolderError, match="another process is using"):
             enter(run, OTHER, INPUTS)
 
 
@@ -83,6 +83,6 @@ def test_a_removal_that_was_cut_short_is_finished(run, left):
 
 def test_what_is_no_run_is_never_removed(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(FolderError, match="is not empty and holds no config"):
+    with pytest.raises(FolderError, match="is not empty and contains no config"):
         enter(tmp_path, CONFIG, INPUTS, overwrite=True)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"

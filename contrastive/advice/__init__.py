@@ -1,0 +1,1 @@
+"""Advice on the temperature of runs and sweeps."""

@@ -1,0 +1,130 @@
+"""Trains, sweeps, evaluates, reports and advises from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from contrastive.advice.advisor import advise as _advise
+from contrastive.advice.observed import Finding
+from contrastive.encoder import Encoder
+from contrastive.lazy import optional
+from contrastive.runs import Report, Run, SweepTable, folder_of
+from contrastive.sweeps.grid import Grid
+from contrastive.sweeps.sweep import run_sweep
+from contrastive.tables import Scores
+from contrastive.tasks._evaluator import Evaluator
+from contrastive.tasks._suite import Suite, named
+from contrastive.training.experiment import Experiment
+from contrastive.training.results import versions
+from contrastive.training.train import train_experiment
+
+__all__ = ["advise", "evaluate", "report", "sweep", "train"]
+
+
+def train(experiment: Experiment, workdir: str | Path, *, overwrite: bool = False) -> Run:
+    """Trains an experiment, or resumes it where an earlier call with the same folder stopped.
+
+    Args:
+      experiment: What to train.
+      workdir: Folder for the config, metrics, checkpoints, model and results of the run.
+      overwrite: Whether to remove a run with another config or other inputs from the folder.
+
+    Returns:
+      The run. `run.finished` is False if it was interrupted.
+
+    Raises:
+      DataError: If the data cannot be used; it is checked before training.
+      FolderError: If the folder belongs to a run with another config.
+      DivergedError: If the loss or the gradient stops being finite.
+      SaveError: If a checkpoint cannot be written.
+    """
+    train_experiment(experiment, Path(workdir), overwrite=overwrite)
+    return Run(Path(workdir), experiment)
+
+
+def sweep(
+    experiment: Experiment,
+    axes: Mapping[str, Sequence[float]],
+    *,
+    workdir: str | Path,
+    seeds: int = 1,
+) -> SweepTable:
+    """Trains an experiment at many settings; those that differ only in numbers share a program.
+
+    Args:
+      experiment: The settings that all runs share.
+      axes: Values by field, such as `{"loss.temperature": [0.01, 0.02, 0.05]}`; the runs
+        are the product of all fields.
+      workdir: Folder of the sweep; the same call resumes a sweep that was stopped.
+      seeds: Number of runs of each setting, which differ in initialization and dropout.
+
+    Returns:
+      The table of all runs.
+
+    Raises:
+      ConfigError: If settings are incompatible.
+      DataError: If the data cannot be used.
+      FolderError: If the folder belongs to another sweep or a run.
+      KeyboardInterrupt: If the sweep was interrupted, after its state was saved.
+    """
+    grid = Grid(experiment, {name: tuple(values) for name, values in axes.items()}, seeds)
+    table = run_sweep(grid, Path(workdir))
+    if table is None:
+        raise KeyboardInterrupt(f"stopped and saved in {workdir}; the same call resumes it")
+    return SweepTable(table, Path(workdir))
+
+
+def evaluate(
+    encoder: Encoder | str | Path, tasks: Sequence[Evaluator] | Mapping[str, Evaluator]
+) -> Scores:
+    """Scores an encoder.
+
+    Args:
+      encoder: An encoder, or the folder or Hub name of one.
+      tasks: Evaluators, as a sequence or by name.
+
+    Returns:
+      Metrics by evaluator and name; `scores.about` describes the data of each evaluator.
+
+    Raises:
+      DataError: If the data of an evaluator cannot be used.
+    """
+    suite = Suite(named(tasks))
+    if not isinstance(encoder, Encoder):
+        encoder = Encoder.from_pretrained(encoder)
+    return Scores(suite.scores(encoder), suite.describe(), versions())
+
+
+def report(*folders: str | Path | Run | SweepTable, output: str | Path | None = None) -> Report:
+    """Writes an HTML page about runs and sweeps. A notebook shows it inline.
+
+    Args:
+      *folders: Runs, sweeps, or their folders.
+      output: The file to write; report.html in the first folder by default.
+
+    Returns:
+      The page.
+
+    Raises:
+      FolderError: If a folder contains neither a run nor a sweep.
+      ConfigError: If plotly or jinja2 is missing, the message names the extra to install.
+    """
+    write_report = optional("contrastive.reports.page", "report").write_report
+    paths = list(map(folder_of, folders))
+    return Report(write_report(paths, None if output is None else Path(output)))
+
+
+def advise(folder: str | Path | Run | SweepTable) -> list[Finding]:
+    """Explains what a run or a sweep shows about its temperature, and what to change.
+
+    Args:
+      folder: A run or a sweep, or its folder; it may still be running.
+
+    Returns:
+      The findings, most important first.
+
+    Raises:
+      FolderError: If the folder contains neither, or nothing was logged yet.
+    """
+    return _advise(folder_of(folder))

@@ -1,0 +1,95 @@
+"""Converts configs to flags: one flag per field, with known parts as choices."""
+
+from __future__ import annotations
+
+import functools
+import types
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import pydantic
+import tyro
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec
+
+from contrastive.losses._function import Function
+from contrastive.losses._loss import Sum
+from contrastive.parts import Part
+from contrastive.settings import Config
+from contrastive.writers._writer import Writer
+
+REGISTRY = ConstructorRegistry()
+"""Registry for `tyro.cli` that makes the flags of configs."""
+
+_ONLY_IN_FILES = (Function, Sum)  # losses that flags cannot represent
+
+
+@REGISTRY.struct_rule
+def _config(info: Any) -> StructConstructorSpec | None:
+    if not (isinstance(info.type, type) and issubclass(info.type, Config)):
+        return None
+    fields, fixed = [], {}
+    for name, field in info.type.model_fields.items():
+        default = _default(info.default, name, field)
+        if tyro.conf.Fixed in field.metadata:
+            fixed |= {} if default is tyro.MISSING_NONPROP else {name: default}
+            continue
+        fields.append(
+            StructFieldSpec(
+                name=name,
+                type=flag_type(_annotation(field), default),
+                default=default,
+                helptext=field.description,
+            )
+        )
+    # Fields that flags cannot represent keep the values of the experiment file.
+    make = functools.partial(info.type, **fixed)
+    return StructConstructorSpec(instantiate=make, fields=tuple(fields))
+
+
+def _annotation(field: pydantic.fields.FieldInfo) -> Any:
+    annotation: Any = field.annotation
+    return Annotated[(annotation, *field.metadata)] if field.metadata else annotation
+
+
+def _default(parent: Any, name: str, field: pydantic.fields.FieldInfo) -> Any:
+    if isinstance(parent, Config):
+        return getattr(parent, name)
+    if field.is_required():
+        return tyro.MISSING_NONPROP
+    return field.get_default(call_default_factory=True)
+
+
+def flag_type(annotation: Any, default: Any) -> Any:
+    """Returns the type that tyro uses to parse a flag.
+
+    Args:
+      annotation: Type annotation of a field. The base of parts becomes a choice of all known parts;
+        a tuple of writers becomes a tuple of their names.
+      default: Value of the field, which is one of the choices even if flags cannot represent it.
+
+    Returns:
+      The type for tyro.
+    """
+    if get_origin(annotation) is Annotated:
+        inner, *metadata = get_args(annotation)
+        kept = [x for x in metadata if type(x).__module__.startswith("tyro.")]
+        changed = flag_type(inner, default)
+        return Annotated[(changed, *kept)] if kept else changed
+    if annotation == tuple[Writer, ...]:
+        return tuple[Literal[tuple(Writer.known())], ...]
+    if isinstance(annotation, type) and issubclass(annotation, Part) and annotation.abstract:
+        return _choice(annotation, default)
+    if get_origin(annotation) in (Union, types.UnionType):
+        return Union[tuple(flag_type(x, default) for x in get_args(annotation))]  # noqa: UP007
+    return annotation
+
+
+def _choice(base: type[Part], default: Any) -> Any:
+    parts = [part for part in base.known().values() if part not in _ONLY_IN_FILES]
+    if isinstance(default, base) and type(default) not in parts:
+        parts.append(type(default))
+    return Union[tuple(_subcommand(part) for part in parts)]  # noqa: UP007
+
+
+def _subcommand(part: type[Part]) -> Any:
+    name = part.short_name().replace("_", "-")
+    return Annotated[part, tyro.conf.subcommand(name, description=part.summary())]

@@ -1,0 +1,72 @@
+"""Command dispatch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+import tyro
+
+from contrastive.cli.experiments import sweep, sweep_file, train, train_file
+from contrastive.cli.explaining import advise, report, reproduce
+from contrastive.cli.models import encode, evaluate, search
+from contrastive.cli.stopping import stoppable
+from contrastive.errors import UserError
+
+_DESCRIPTION = """Contrastive training of embedding models, with temperature as a first-class,
+measurable thing.
+
+contrastive train quickstart --workdir runs/quickstart
+
+contrastive search runs/quickstart "parse a date from a string"
+
+contrastive finetune --model_name_or_path MODEL --train_data train.jsonl --output_dir out
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `contrastive`.
+
+    Args:
+      arguments: Command line arguments; those of the process by default.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _dispatch(words)
+    except (UserError, OSError) as error:
+        sys.exit(f"contrastive: {error}")
+
+
+def _dispatch(words: list[str]) -> None:
+    of_files: dict[str, Callable[[str, list[str]], None]] = {
+        "train": train_file,
+        "sweep": sweep_file,
+    }
+    command, file = (*words, "", "")[:2]
+    if command in of_files and file and not file.startswith("-"):
+        # The fields of the file's experiment are flags, so the file is read before parsing them.
+        of_files[command](file, words[2:])
+    elif command == "finetune":
+        with stoppable():
+            from contrastive.finetune.command import finetune as run_finetune
+
+            run_finetune(words[1:])
+    else:
+        commands: dict[str, Callable[..., None]] = {
+            "train": train,
+            "sweep": sweep,
+            "finetune": finetune,
+            "advise": advise,
+            "report": report,
+            "reproduce": reproduce,
+            "evaluate": evaluate,
+            "encode": encode,
+            "search": search,
+        }
+        tyro.extras.subcommand_cli_from_dict(
+            commands, prog="contrastive", description=_DESCRIPTION, args=words
+        )
+
+
+def finetune() -> None:
+    """Fine-tune a checkpoint with the flags of FlagEmbedding: contrastive finetune --help."""

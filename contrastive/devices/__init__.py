@@ -1,0 +1,1 @@
+"""Devices: the device mesh, multi-process runs and compiled programs."""

@@ -1,1 +1,0 @@
-"""Encoding, exact search and retrieval metrics."""

@@ -1,0 +1,50 @@
+"""How a flag is defined: its help, its default and the experiment fields that it sets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from contrastive.parts import Part
+
+
+class _Help(str):
+    """The help text of a flag with its fields, since the parser accepts no other metadata."""
+
+    fields: Sequence[str]
+
+    def __new__(cls, text: str, fields: str) -> _Help:
+        help = super().__new__(cls, text)
+        help.fields = fields.split()
+        return help
+
+
+def flag(help: str, default: Any = dataclasses.MISSING, field: str = "") -> Any:
+    """Defines a flag and the experiment fields that it sets."""
+    metadata = {"help": _Help(help, field)}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def choices(base: type[Part]) -> dict[str, type[Part]]:
+    """Returns the built-in parts that flags can describe, by kind.
+
+    >>> from contrastive.writers._writer import Writer
+    >>> list(choices(Writer))
+    ['tensorboard', 'wandb']
+    """
+    composed = ("sum", "function")
+    return {kind: x for kind, x in base.known().items() if x.is_built_in() and kind not in composed}
+
+
+def summaries(base: type[Part]) -> str:
+    """Returns the names of the built-in parts with their summaries."""
+    return " ".join(f"{kind}: {part.summary()}" for kind, part in choices(base).items())
+
+
+def setting_names(base: type[Part]) -> str:
+    """Returns the names of the built-in parts with the names of their fields."""
+    settings = [f"{k}: {', '.join(x.model_fields)}" for k, x in choices(base).items()]
+    return "; ".join(words for words in settings if not words.endswith(": ")) + "."

@@ -1,0 +1,125 @@
+"""Export of model folders that sentence-transformers and transformers load."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from contrastive.interop.hf_import import OURS
+from contrastive.interop.pretrained import PretrainedModel
+from contrastive.interop.weights import to_torch, write_weights
+from contrastive.models._model import Model
+
+_ST = "sentence_transformers.models."
+# Without this, transformers rounds the weights to the dtype of the original checkpoint. The field
+# is torch_dtype before transformers 5, and dtype since.
+_FLOAT32 = {"torch_dtype": "float32", "dtype": "float32"}
+
+
+def save(folder: Path, model: PretrainedModel) -> None:
+    """Writes a complete sentence-transformers folder: weights, pooling, normalization, length.
+
+    sentence-transformers has one maximum length; it is set to the longer of the query and document
+    lengths, so that no text is truncated more than here. contrastive.json contains both lengths.
+
+    Args:
+      folder: Output folder, created if necessary; existing files are overwritten.
+      model: The model; its pooling and normalization must be set.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if model.spec is not None:
+        _save_own(folder, model, model.spec)
+        return
+    assert model.family is not None
+    modules = [_module(0, "StaticEmbedding" if model.is_static else "Transformer", "")]
+    if not model.is_static:
+        modules.append(_module(1, "Pooling", "1_Pooling"))
+        _write(folder / "1_Pooling" / "config.json", _pooling(model))
+        _write(folder / "config.json", {**_token_ids(model), **model.config, **_FLOAT32})
+        length = {"max_seq_length": _length(model), "do_lower_case": False}
+        _write(folder / "sentence_bert_config.json", length)
+    if model.normalize:
+        number = len(modules)
+        modules.append(_module(number, "Normalize", f"{number}_Normalize"))
+        (folder / f"{number}_Normalize").mkdir(exist_ok=True)
+    _write(folder / "modules.json", modules)
+    _write(folder / "config_sentence_transformers.json", _sentence_transformers(model))
+    _write_tokenizer(folder, model)
+    write_weights(folder, {**model.heads, **to_torch(model.params, model.family)})
+    _write(folder / OURS, {name: getattr(model, name) for name in _KEPT})
+
+
+_KEPT = ("query_length", "document_length", "temperature")
+
+
+def _save_own(folder: Path, model: PretrainedModel, spec: Model) -> None:
+    """Writes a custom architecture, which only this library loads."""
+    _write(folder / "config_sentence_transformers.json", _sentence_transformers(model))
+    _write_tokenizer(folder, model)
+    write_weights(folder, to_torch(model.params, None))
+    kept = {name: getattr(model, name) for name in (*_KEPT, "pooling", "normalize")}
+    about = {"model": spec.model_dump(mode="json"), "vocab_size": model.config["vocab_size"]}
+    _write(folder / OURS, {**kept, **about})
+
+
+def _length(model: PretrainedModel) -> int:
+    return max(model.query_length, model.document_length)
+
+
+def _module(number: int, name: str, path: str) -> dict[str, Any]:
+    return {"idx": number, "name": str(number), "path": path, "type": _ST + name}
+
+
+def _pooling(model: PretrainedModel) -> dict[str, Any]:
+    modes = {"cls_token": "cls", "mean_tokens": "mean", "lasttoken": "last_token"}
+    unused = ("max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens")
+    return {
+        "word_embedding_dimension": model.module.width,
+        **{f"pooling_mode_{name}": model.pooling == ours for name, ours in modes.items()},
+        **{f"pooling_mode_{name}": False for name in unused},
+        "include_prompt": True,
+    }
+
+
+def _token_ids(model: PretrainedModel) -> dict[str, int | None]:
+    """Returns the special token ids that config.json needs for a newly trained tokenizer."""
+    names, find = model.names, model.tokenizer.token_to_id
+    first = names.get("cls_token") or names.get("bos_token")
+    last = names.get("sep_token") or names.get("eos_token")
+    pad = names.get("pad_token")
+    ids = {"bos": first, "cls": first, "eos": last, "sep": last, "pad": pad}
+    return {f"{kind}_token_id": find(name) if name else None for kind, name in ids.items()}
+
+
+def _sentence_transformers(model: PretrainedModel) -> dict[str, Any]:
+    return {
+        "model_type": "SentenceTransformer",
+        "__version__": {"contrastive": version("contrastive")},
+        "prompts": {"query": model.query_prompt, "document": model.document_prompt},
+        "default_prompt_name": None,
+        "similarity_fn_name": "cosine" if model.normalize else "dot",
+    }
+
+
+def _write_tokenizer(folder: Path, model: PretrainedModel) -> None:
+    tokenizer = tokenizers.Tokenizer.from_str(model.tokenizer.to_str())
+    # StaticEmbedding has no maximum length; it relies on the truncation of the tokenizer.
+    tokenizer.enable_truncation(_length(model))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    _write(folder / "special_tokens_map.json", model.names)
+    fast = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": ["input_ids", "attention_mask"],
+        **model.names,
+    }
+    config = model.tokenizer_config or fast
+    _write(folder / "tokenizer_config.json", {**config, "model_max_length": _length(model)})
+
+
+def _write(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

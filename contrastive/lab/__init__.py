@@ -1,1 +1,0 @@
-"""The temperature laboratory: many runs in one program."""

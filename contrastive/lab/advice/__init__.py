@@ -1,1 +1,0 @@
-"""What runs show of their temperature, as rules."""

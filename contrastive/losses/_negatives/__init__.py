@@ -1,0 +1,1 @@
+"""Selection of the negative pairs of a batch."""

@@ -1,0 +1,1 @@
+"""Architectures of published checkpoints, one family per file."""

@@ -1,0 +1,261 @@
+"""Reproductions of papers as code: published numbers, claims, and the runs that test them."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import json
+import os
+import pkgutil
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeAlias
+
+from contrastive.errors import ConfigError, DataError
+from contrastive.files import write_json
+from contrastive.lazy import optional
+from contrastive.models._model import Model
+from contrastive.models._static import Static
+from contrastive.papers.claims import Verdict
+from contrastive.sweeps.grid import Grid
+from contrastive.sweeps.sweep import Row, run_sweep
+from contrastive.training.results import command, hardware, versions
+
+__all__ = ["Claim", "Findings", "Grid", "Paper", "Setting", "Where", "swept"]
+
+Findings: TypeAlias = dict[str, Any]
+PACKAGE = "contrastive.experiments.papers"
+_RESULTS = "results.json"
+_PAPER_MODULE = re.compile(r"t\d+_")  # such as t1_simcse
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Scale of a reproduction.
+
+    Attributes:
+      steps: Number of optimizer steps per run.
+      batch_size: Number of queries per step.
+      batch_sizes: Batch sizes, for a paper that varies them.
+      seeds: Number of runs per setting.
+      learning_rate: Peak learning rate.
+      model: The encoder to train.
+      values: Values of the field that the paper varies, usually the temperature.
+    """
+
+    steps: int = 0
+    batch_size: int = 256
+    batch_sizes: tuple[int, ...] = ()
+    seeds: int = 3
+    learning_rate: float = 2e-3
+    model: Model = dataclasses.field(default_factory=lambda: Static(width=256))
+    values: tuple[float, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Where:
+    """Folders that a reproduction reads and writes.
+
+    Attributes:
+      data: Data folder, as described in `experiments/papers/README.md`.
+      workdir: Folder of the runs; runs that it already contains are reused.
+    """
+
+    data: Path
+    workdir: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A falsifiable claim of a paper.
+
+    Attributes:
+      text: The claim, as one sentence.
+      check: Tests the claim on the findings.
+      theirs: The numbers that the paper reports for it.
+    """
+
+    text: str
+    check: Callable[[Findings], Verdict]
+    theirs: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Paper:
+    """The reproduction of a paper.
+
+    Attributes:
+      name: Short name, T1 to T8.
+      title: Topic of the paper.
+      source: Authors, year and arXiv id.
+      published: Numbers that the paper reports.
+      claims: The claims to test.
+      differs: How the small setting differs from the paper's setting.
+      small: A setting that takes minutes on two CPU cores.
+      full: A setting of the paper's scale, for a TPU pod.
+      run: Trains the models and returns the findings.
+      draw: Draws the paper's results next to ours on an empty Matplotlib figure.
+      needs_data: Whether the reproduction reads the data folder.
+    """
+
+    name: str
+    title: str
+    source: str
+    published: Mapping[str, Any]
+    claims: tuple[Claim, ...]
+    differs: str
+    small: Setting
+    full: Setting
+    run: Callable[[Setting, Where], Findings]
+    draw: Callable[[Any, Findings, Mapping[str, Any]], None]
+    needs_data: bool = True
+
+
+def reproduce(paper: Paper, setting: str, where: Where) -> Findings:
+    """Reproduces a paper: runs its experiment, tests its claims and draws its figure.
+
+    Args:
+      paper: The paper.
+      setting: `small` or `full`.
+      where: Folders to read from and write to.
+
+    Returns:
+      The results, as they are written to `results.json`.
+    """
+    begin = time.perf_counter()
+    where.workdir.mkdir(parents=True, exist_ok=True)
+    findings = paper.run(getattr(paper, setting), where)
+    results = {
+        "paper": paper.name,
+        "title": paper.title,
+        "source": paper.source,
+        "setting": setting,
+        "claims": [
+            {"claim": claim.text, "theirs": claim.theirs, **_verdict(claim, findings)._asdict()}
+            for claim in paper.claims
+        ],
+        "differs": paper.differs if setting == "small" else "",
+        "published": paper.published,
+        "findings": findings,
+        "command": command(),
+        "seconds": round(max(_seconds_before(where.workdir), time.perf_counter() - begin), 1),
+        "hardware": hardware(),
+        "versions": versions(),
+    }
+    write_json(where.workdir / _RESULTS, results)
+    _draw(paper, findings, where.workdir / "figure.png")
+    return results
+
+
+def _verdict(claim: Claim, findings: Findings) -> Verdict:
+    """Tests a claim; one that cannot be tested must not lose the results of expensive runs."""
+    try:
+        return claim.check(findings)
+    except (LookupError, ValueError) as error:
+        return Verdict(False, f"not measured: {type(error).__name__} {error}")
+
+
+def _seconds_before(workdir: Path) -> float:
+    """Returns the seconds of an earlier call, whose runs are reused."""
+    path = workdir / _RESULTS
+    return json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.exists() else 0.0
+
+
+def swept(grid: Grid, folder: Path) -> list[Row]:
+    """Runs a sweep with one final evaluator.
+
+    Args:
+      grid: The runs of the sweep.
+      folder: Folder of the sweep.
+
+    Returns:
+      One row per run; the evaluator's metrics have no prefix.
+
+    Raises:
+      KeyboardInterrupt: If the sweep was interrupted; the same call resumes it.
+    """
+    table = run_sweep(grid, folder)
+    if table is None:
+        raise KeyboardInterrupt
+    (evaluator,) = grid.base.final_evaluators
+    prefix = f"{evaluator}/"
+    return [
+        {name.removeprefix(prefix): value for name, value in row.items()} for row in table["rows"]
+    ]
+
+
+def _draw(paper: Paper, findings: Findings, path: Path) -> None:
+    matplotlib = optional("matplotlib", "papers")
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure = plt.figure(figsize=(9.6, 3.8), layout="constrained")
+    paper.draw(figure, findings, paper.published)
+    figure.suptitle(f"{paper.name}. {paper.title}: the paper's, and ours", fontsize=11)
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def open_paper(name: str) -> Paper:
+    """Opens a paper by its name, such as `T1`, or from the file that defines it.
+
+    Args:
+      name: Name of the paper, or path of a Python file.
+
+    Returns:
+      The paper.
+
+    Raises:
+      ConfigError: If there is no such paper or file.
+    """
+    module = _executed(Path(name)) if name.endswith(".py") else _imported(name)
+    paper = getattr(module, "paper", None)
+    if not isinstance(paper, Paper):
+        raise ConfigError(
+            f"{module.__file__} does not define a variable `paper` of type contrastive.papers.Paper"
+        )
+    return paper
+
+
+def _imported(name: str) -> ModuleType:
+    """Imports the module of a paper, such as `t1_simcse` for T1."""
+    folders = importlib.import_module(PACKAGE).__path__
+    names = [module.name for module in pkgutil.iter_modules(folders)]
+    modules = {stem.partition("_")[0].upper(): stem for stem in names if _PAPER_MODULE.match(stem)}
+    if name.upper() not in modules:
+        raise ConfigError(
+            f"there is no paper {name!r}; the papers are {', '.join(sorted(modules))}"
+        )
+    return importlib.import_module(f"{PACKAGE}.{modules[name.upper()]}")
+
+
+def _executed(file: Path) -> ModuleType:
+    if not file.is_file():
+        raise ConfigError(f"{file}: no such file; give the file of a paper, or a name such as T1")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def data_folder(given: Path | None) -> Path:
+    """Returns the data folder: the given path, else `CONTRASTIVE_DATA`, else `data`.
+
+    Raises:
+      DataError: If the folder does not exist.
+    """
+    path = given or Path(os.environ.get("CONTRASTIVE_DATA", "data"))
+    if not path.is_dir():
+        raise DataError(
+            f"{path}: no such data folder; set it with --data or CONTRASTIVE_DATA. "
+            "experiments/papers/README.md lists the files that it needs and where to get them"
+        )
+    return path

@@ -1,0 +1,212 @@
+"""Parts: configs that users can extend with their own subclasses.
+
+A part (a loss, a temperature policy, a source of examples, an encoder, an evaluator or a metrics
+writer) is a subclass of its public base. Subclassing also registers it: configs accept it, the
+command line has a flag for each of its fields, and reports show its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import importlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal, Self
+
+import pydantic
+from pydantic_core import core_schema
+
+from contrastive.errors import ConfigError
+from contrastive.lazy import modules_of
+from contrastive.settings import Config
+
+KIND = "kind"
+
+
+def _is_base(cls: type) -> bool:
+    """Returns whether a class is a direct subclass of `Part`, which may not be defined yet."""
+    return any((b.__module__, b.__name__) == (__name__, "Part") for b in cls.__bases__)
+
+
+class Part(Config):
+    """A config that is registered by subclassing a base.
+
+    A base, such as `Loss`, is a direct subclass of `Part`. A config field of that type accepts any
+    subclass of the base. In JSON, a part has the additional field `kind`: the name of a built-in
+    part, or `module:Class` for a custom part.
+    """
+
+    kind: ClassVar[str] = ""
+    """Name of the part in JSON, flags and reports; defaults to the class name in snake_case."""
+    package: ClassVar[str] = ""
+    """Package whose modules define the built-in parts; set by a base."""
+    abstract: ClassVar[bool] = False
+    """Whether the class only serves as a base of other classes."""
+    is_inert: ClassVar[bool] = False
+    """Whether the class is a placeholder for a part whose module was not imported."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        if "abstract" not in vars(cls):
+            cls.abstract = _is_base(cls)
+        name = vars(cls).get("kind") or snake_case(cls.__name__)
+        cls.kind = name if cls.is_built_in() else f"{cls.__module__}:{cls.__qualname__}"
+
+    @classmethod
+    def is_built_in(cls) -> bool:
+        """Returns whether the part is defined in the package of its base."""
+        return cls.__module__.startswith(f"{cls.package}.")
+
+    @classmethod
+    def short_name(cls) -> str:
+        """Returns the name to display: the kind, without the module of a custom part."""
+        return snake_case(re.split(r"[:.]", cls.kind)[-1]) if ":" in cls.kind else cls.kind
+
+    def _not_implemented(self, method: str) -> Exception:
+        """Returns the error for calling a method that the part does not implement."""
+        if self.is_inert:
+            module = self.kind.partition(":")[0]
+            return ConfigError(
+                f"{self.kind} is not part of this package; import {module} to use it"
+            )
+        return TypeError(f"{type(self).__name__} does not implement {method}")
+
+    @classmethod
+    def base(cls) -> type[Part]:
+        """Returns the base of the part, such as `Loss`."""
+        return next(c for c in cls.__mro__ if _is_base(c))
+
+    @classmethod
+    def known(cls) -> dict[str, type[Self]]:
+        """Returns all parts of a base by kind: the built-in ones and those that were imported.
+
+        If two classes have the same kind, as when a file is executed twice, the newer one is used.
+        """
+        _import_built_in(cls.base().package)
+        return {part.kind: part for part in _descendants(cls) if not part.abstract}
+
+    @classmethod
+    def summary(cls) -> str:
+        """Returns the first line of the docstring."""
+        return (cls.__doc__ or "").strip().split("\n")[0]
+
+    @classmethod
+    def convert(cls, value: Any) -> Any:
+        """Converts other values that the base accepts to a part or to a mapping of its fields."""
+        return value
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _without_kind(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get(KIND) == cls.kind:
+            return {name: value for name, value in values.items() if name != KIND}
+        return values
+
+    @pydantic.model_serializer(mode="wrap")
+    def _with_kind(self, handler: Any) -> dict[str, Any]:
+        return {KIND: self.kind, **handler(self)}
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        if not _is_base(cls):
+            return handler(source)
+        return core_schema.no_info_plain_validator_function(
+            cls._validate_any,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda part, info: part.model_dump(mode=info.mode), info_arg=True
+            ),
+        )
+
+    @classmethod
+    def _validate_any(cls, value: Any) -> Part:
+        value = cls.convert(value)
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, Mapping) or KIND not in value:
+            kinds = ", ".join(cls.known())
+            raise ValueError(f"expected a {cls.__name__} ({kinds}), got {value!r:.80}")
+        kind = value[KIND]
+        part = cls.known().get(kind) or _foreign(cls, kind)
+        return part(**{name: x for name, x in value.items() if name != KIND})
+
+
+_FOREIGN: contextvars.ContextVar[str] = contextvars.ContextVar("foreign", default="refuse")
+
+
+@contextlib.contextmanager
+def foreign_parts(how: Literal["refuse", "import", "inert"]) -> Iterator[None]:
+    """Sets how stored configs with custom parts are read, within a `with` block.
+
+    Args:
+      how: `refuse` raises an error if the module of a part was not imported; `import` imports the
+        module, which executes its code; `inert` makes placeholders that store the part's name and
+        fields but cannot be used.
+    """
+    token = _FOREIGN.set(how)
+    try:
+        yield
+    finally:
+        _FOREIGN.reset(token)
+
+
+def foreign_policy() -> str:
+    """Returns how custom parts are read; see `foreign_parts`."""
+    return _FOREIGN.get()
+
+
+def _foreign(base: type[Part], kind: Any) -> type[Part]:
+    """Returns the class of a custom part in a stored config."""
+    module, _, name = str(kind).partition(":")
+    if not name:
+        kinds = ", ".join(base.known())
+        raise ValueError(f"{kind!r} is not a {base.__name__}; the known ones are {kinds}")
+    if foreign_policy() == "inert":
+        return _inert(base, str(kind))
+    if foreign_policy() == "refuse":
+        raise ValueError(f"{kind!r} was not imported; import {module} first")
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(
+            f"the {base.__name__.lower()} {kind} needs the module {module!r}, which cannot be "
+            f"imported ({error}); put its folder on PYTHONPATH, or pass the file that defines it"
+        ) from None
+    part = base.known().get(str(kind))
+    if part is None:
+        raise ConfigError(f"the module {module!r} does not define a {base.__name__} named {name!r}")
+    return part
+
+
+@functools.cache
+def _inert(base: type[Part], kind: str) -> type[Part]:
+    """Makes a placeholder class for a part whose module must not be imported."""
+    namespace = {
+        "__module__": __name__,
+        "__doc__": f"Placeholder for {kind}.",
+        "model_config": pydantic.ConfigDict(extra="allow"),
+        "abstract": True,
+        "is_inert": True,
+    }
+    placeholder = type(kind.rpartition(":")[2], (base,), namespace)
+    placeholder.kind = kind
+    return placeholder
+
+
+@functools.cache
+def _import_built_in(package: str) -> None:
+    for _ in modules_of(package):
+        pass
+
+
+def _descendants(cls: type[Any]) -> Iterator[type[Any]]:
+    for child in cls.__subclasses__():
+        yield child
+        yield from _descendants(child)
+
+
+def snake_case(name: str) -> str:
+    """Converts a name in CamelCase, such as `InfoNCE`, to snake_case, `info_nce`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

@@ -1,0 +1,196 @@
+"""Configs: frozen and validated settings, and the differences between two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import pydantic
+
+from contrastive.errors import ConfigError, UserError
+
+
+class Config(pydantic.BaseModel):
+    """Base class of frozen configs; an unknown or invalid field raises an error that names it."""
+
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True
+    )
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Former names of fields, with their current names."""
+
+    def __init__(self, **fields: Any):
+        try:
+            super().__init__(**fields)
+        except pydantic.ValidationError as error:
+            raise config_error(error, type(self)) from None
+
+    @classmethod
+    def short_name(cls) -> str:
+        """Returns the name to display."""
+        return cls.__name__
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _refuse_old_names(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            for old in cls.renamed.keys() & values.keys():
+                raise ConfigError(f"is now called {cls.renamed[old]}; rename it", field=old)
+        return values
+
+    def replace(self, **changes: Any) -> Self:
+        """Returns a copy with changed values, which are validated.
+
+        Args:
+          **changes: New values by field. Dotted names address nested fields, as in
+            `replace(**{"loss.temperature": 0.05})`.
+
+        Returns:
+          The changed copy.
+
+        Raises:
+          ValueError: If a field does not exist or a value is invalid.
+        """
+        fields = dict(self)
+        for path, value in changes.items():
+            name, _, rest = path.partition(".")
+            fields[name] = _replaced(_child(self, name, fields), rest, value) if rest else value
+        return type(self)(**fields)
+
+    def replace_unvalidated(self, values: Mapping[str, Any]) -> Self:
+        """Returns a copy with changed values of existing fields, which may be traced arrays."""
+        copy = self
+        for path, value in values.items():
+            name, _, rest = path.partition(".")
+            new = _replaced_unvalidated(getattr(copy, name), rest, value) if rest else value
+            copy = copy.model_copy(update={name: new})
+        return copy
+
+    def at(self, path: str) -> Any:
+        """Returns the value of a field.
+
+        Args:
+          path: Name of the field; dotted for a nested field, such as `loss.temperature`.
+
+        Returns:
+          The value.
+
+        Raises:
+          ValueError: If the field does not exist.
+        """
+        value: Any = self
+        for name in path.split("."):
+            value = _child(value, name)
+        return value
+
+
+def config_error(error: pydantic.ValidationError, config: type[Config]) -> ConfigError:
+    """Converts a validation error to a ConfigError, with one line per problem."""
+    errors = error.errors(include_url=False)
+    problems = [_problem(x, config) for x in errors if not _follows(x, errors)]
+    if len(problems) == 1:
+        return problems[0]
+    return ConfigError(lambda name: "\n".join(problem.worded(name) for problem in problems))
+
+
+def _follows(problem: Any, others: Sequence[Any]) -> bool:
+    """Returns whether a tuple is too short only because other values in it are invalid."""
+    loc = problem["loc"]
+    inside = (other for other in others if len(other["loc"]) > len(loc))
+    return problem["type"] == "too_short" and any(x["loc"][: len(loc)] == loc for x in inside)
+
+
+def _problem(problem: Any, config: type[Config]) -> ConfigError:
+    field = ".".join(map(str, problem["loc"]))
+    cause = problem.get("ctx", {}).get("error")
+    if isinstance(cause, UserError):
+        return _inside(field, cause)
+    if problem["type"] == "value_error":
+        return ConfigError(str(cause))
+    if problem["type"] == "extra_forbidden":
+        known = ", ".join(config.model_fields)
+        return ConfigError(
+            f"is not a field; {config.short_name()} has {known or 'none'}", field=field
+        )
+    if problem["type"] == "missing":
+        return ConfigError("is required", field=field)
+    reason = problem["msg"][0].lower() + problem["msg"][1:]
+    return ConfigError(f"is {problem['input']!r:.80}: {reason}", field=field)
+
+
+def _inside(prefix: str, error: UserError) -> ConfigError:
+    """Returns the error of a nested config, with its field names prefixed."""
+
+    def full(field: str) -> str:
+        return f"{prefix}.{field}" if prefix else field
+
+    message = error.message
+    return ConfigError(
+        message if isinstance(message, str) else lambda name: message(lambda x: name(full(x))),
+        field=full(error.field) if error.field else "",
+        see=tuple(map(full, error.see)),
+    )
+
+
+def _child(value: Any, name: str, fields: Mapping[str, Any] | None = None) -> Any:
+    """Returns a field of a config, or an entry of a dict by key or of a tuple by index."""
+    if isinstance(value, Config):
+        fields = dict(value) if fields is None else fields
+        if name not in fields:
+            known = ", ".join(sorted(fields))
+            raise ValueError(
+                f"{type(value).__name__} has no field {name!r}; its fields are {known}"
+            )
+        return fields[name]
+    if isinstance(value, Mapping) and name in value:
+        return value[name]
+    if isinstance(value, tuple) and name.isdecimal() and int(name) < len(value):
+        return value[int(name)]
+    raise ValueError(f"{value!r} has no field {name!r}")
+
+
+def _replaced(value: Any, path: str, new: Any) -> Any:
+    name, _, rest = path.partition(".")
+    if isinstance(value, Config):
+        return value.replace(**{path: new})
+    new = _replaced(_child(value, name), rest, new) if rest else new
+    return _with_entry(value, name, new)
+
+
+def _replaced_unvalidated(value: Any, path: str, new: Any) -> Any:
+    name, _, rest = path.partition(".")
+    if isinstance(value, Config):
+        return value.replace_unvalidated({path: new})
+    new = _replaced_unvalidated(_child(value, name), rest, new) if rest else new
+    return _with_entry(value, name, new)
+
+
+def _with_entry(value: Any, name: str, new: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {**value, name: new}
+    _child(value, name)
+    return (*value[: int(name)], new, *value[int(name) + 1 :])
+
+
+def differences(a: Config, b: Config) -> list[str]:
+    """Lists the fields that differ, as `loss.temperature: 0.02 -> 0.05`, in order."""
+    before, after = flatten(a.model_dump(mode="json")), flatten(b.model_dump(mode="json"))
+    names = {**before, **after}
+    missing = object()
+    return [
+        f"{name}: {before.get(name)!r} -> {after.get(name)!r}"
+        for name in names
+        if before.get(name, missing) != after.get(name, missing)
+    ]
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flattens nested dicts to one dict with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -1,0 +1,155 @@
+"""One row of training data: its check, and the example that it becomes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from contrastive.errors import DataError
+
+__all__ = ["Example"]
+
+
+class Example(NamedTuple):
+    """A query, the documents that answer it and documents that do not.
+
+    Attributes:
+      query: Its text.
+      positives: Documents that answer it.
+      negatives: Documents that do not.
+      scores: A teacher's, of the positives and then the negatives; none without a teacher.
+      prompt: Instead of the source's prompt, None for that.
+      kind: FlagEmbedding's "type" of the row.
+      label: Class of the row, None without one.
+    """
+
+    query: str
+    positives: tuple[str, ...]
+    negatives: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
+    prompt: str | None = None
+    kind: str | None = None
+    label: str | None = None
+
+    @property
+    def most_negatives(self) -> int | None:
+        """The most negatives a group of this row may have; None for any number."""
+        if self.kind == "only_1neg":
+            return 1
+        return len(self.negatives) if self.kind == "symmetric_class" else None
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether documents are asked as queries are, with the query's prompt."""
+        return self.kind in ("symmetric_sts", "symmetric_clustering")
+
+
+def check_row(row: Any, where: str) -> Example:
+    """Checks a row `{"query": str, "pos": [str], "neg": [str]}`.
+
+    Args:
+      row: A decoded JSON value. `neg`, `pos_scores`, `neg_scores`, `prompt`, `type` and `label`
+        may be missing or null; other fields are left alone.
+      where: File and line, for messages.
+
+    Returns:
+      The row as an example.
+
+    Raises:
+      DataError: Naming `where`, the field and what it should be.
+    """
+    if isinstance(row, list):
+        raise DataError(
+            f"{where}: a JSON array; write one row per line, for example with jq -c '.[]'"
+        )
+    if not isinstance(row, Mapping):
+        raise DataError(
+            f'{where}: expected an object {{"query": ..., "pos": [...]}}, got {row!r:.60}'
+        )
+    if "query" not in row:
+        raise DataError(f'{where}: "query" is missing; the fields are {sorted(row)}')
+    _check_text(row, "query", where)
+    _check_texts(row, "pos", where)
+    if not row["pos"]:
+        raise DataError(f'{where}: "pos" is empty; every query needs a positive')
+    if row.get("neg") is not None:
+        _check_texts(row, "neg", where)
+    _check_scores(row, "pos", where)
+    _check_scores(row, "neg", where)
+    for field in ("prompt", "type", "label"):
+        is_number = isinstance(row.get(field), int) and not isinstance(row[field], bool)
+        if row.get(field) is not None and not (field == "label" and is_number):
+            _check_text(row, field, where)
+    return example_of(row)
+
+
+def example_of(row: Mapping[str, Any]) -> Example:
+    """Makes the example of a row that was checked before."""
+    positives, negatives = tuple(row["pos"]), tuple(row.get("neg") or ())
+    scores = (*(row.get("pos_scores") or ()), *(row.get("neg_scores") or ()))
+    label = row.get("label")
+    return Example(
+        row["query"],
+        positives,
+        negatives,
+        tuple(map(float, scores)) if len(scores) == len(positives) + len(negatives) else (),
+        row.get("prompt"),
+        row.get("type"),
+        None if label is None else str(label),  # classes 3 and "3" are one
+    )
+
+
+def _check_text(row: Mapping[str, Any], field: str, where: str) -> None:
+    value = row.get(field)
+    if not isinstance(value, str):
+        raise DataError(f'{where}: "{field}" must be a string, got {value!r:.60}')
+    check_whole(value, field, where)
+
+
+def _check_texts(row: Mapping[str, Any], field: str, where: str) -> None:
+    value = row.get(field)
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise DataError(f'{where}: "{field}" must be a list of strings, got {value!r:.60}')
+    for text in value:
+        if not isinstance(text, str):
+            raise DataError(f'{where}: "{field}" must be a list of strings, it holds {text!r:.60}')
+        check_whole(text, field, where)
+
+
+def _check_scores(row: Mapping[str, Any], of: str, where: str) -> None:
+    field, count = f"{of}_scores", len(row.get(of) or ())
+    value = row.get(field)
+    if value is None:
+        return
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != count:
+        raise DataError(f'{where}: "{field}" must be {count} numbers, one for each of "{of}"')
+    for score in value:
+        number = isinstance(score, int | float) and not isinstance(score, bool)
+        if not number or not math.isfinite(score):
+            raise DataError(f'{where}: "{field}" must be finite numbers, it holds {score!r:.60}')
+
+
+def check_whole(text: str, field: str, where: str) -> None:
+    """Refuses half a surrogate pair, which JSON can hold and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = text[error.start : error.end]
+        raise DataError(f'{where}: "{field}" holds half a character, {half!r}') from None
+
+
+def text_id(text: str) -> int:
+    """A 32-bit digest of a text, never 0.
+
+    Two different texts share one with probability 2^-32; in training that hides one negative.
+
+    Args:
+      text: Any string.
+
+    Returns:
+      An int that fits int32.
+    """
+    digest = hashlib.blake2b(text.encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little", signed=True) or 1

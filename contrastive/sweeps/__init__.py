@@ -1,0 +1,1 @@
+"""Sweeps: many runs, compiled as one program if they differ only in numbers."""

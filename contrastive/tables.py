@@ -1,0 +1,120 @@
+"""Tables of numbers, which notebooks display."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import Any
+
+
+class Table(Sequence[Mapping[str, Any]]):
+    """A table with rows by index and columns by name, which notebooks display.
+
+    Args:
+      rows: One mapping from column to value per row; rows may lack columns.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]]):
+        self._rows = list(rows)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns, in order of first appearance."""
+        return list(dict.fromkeys(name for row in self._rows for name in row))
+
+    def column(self, name: str) -> list[Any]:
+        """Returns the values of a column, for the rows that have it.
+
+        Args:
+          name: Name of the column.
+
+        Returns:
+          The values.
+
+        Raises:
+          KeyError: If no row has the column; the message names the columns.
+        """
+        values = [row[name] for row in self._rows if name in row]
+        if not values:
+            raise KeyError(f"no column {name!r}; the columns are {', '.join(self.columns)}")
+        return values
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return Table(self._rows[index]) if isinstance(index, slice) else self._rows[index]
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return iter(self._rows)
+
+    def __repr__(self) -> str:
+        return text(self.columns, self._cells())
+
+    def _repr_html_(self) -> str:
+        return html(self.columns, self._cells())
+
+    def _cells(self) -> list[list[str]]:
+        return [[shown(row.get(name, "")) for name in self.columns] for row in self._rows]
+
+
+def shown(value: Any) -> str:
+    """Formats the value of a cell."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)
+
+
+def text(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Formats a table as text, with the first column left-aligned and the others right-aligned.
+
+    >>> print(text(["", "MRR@10"], [["BM25", "0.500"]]))
+          MRR@10
+    BM25   0.500
+    """
+    lines = [columns, *rows]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def html(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Formats a table as HTML; all text is escaped."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+class Scores(dict[str, dict[str, float]]):
+    """Metrics by evaluator and name, which notebooks display as a table.
+
+    Attributes:
+      about: By evaluator, its settings, numbers of texts and their fingerprint.
+      versions: Versions of Python and of relevant packages.
+    """
+
+    def __init__(
+        self,
+        scores: Mapping[str, Mapping[str, float]],
+        about: Mapping[str, Any] | None = None,
+        versions: Mapping[str, str] | None = None,
+    ):
+        super().__init__({name: dict(metrics) for name, metrics in scores.items()})
+        self.about = dict(about or {})
+        self.versions = dict(versions or {})
+
+    def _table(self) -> Table:
+        return Table([{"evaluator": name, **metrics} for name, metrics in self.items()])
+
+    def __repr__(self) -> str:
+        return repr(self._table())
+
+    def _repr_html_(self) -> str:
+        return self._table()._repr_html_()

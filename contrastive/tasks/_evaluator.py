@@ -1,0 +1,82 @@
+"""Base class of evaluators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from contrastive.parts import Part
+
+if TYPE_CHECKING:
+    from contrastive.encoder import Encoder
+
+__all__ = ["Evaluator"]
+
+
+class Evaluator(Part):
+    """Base class of evaluators, which score an encoder.
+
+    A subclass implements `evaluate`, and `load` if it reads data:
+
+        class Antonyms(contrastive.tasks.Evaluator):
+            '''Mean cosine of words with opposite meanings.'''
+
+            data: str
+
+            def load(self):
+                return [line.split() for line in open(self.data)]
+
+            def evaluate(self, encoder, data):
+                first, second = (encoder.encode_documents(words) for words in zip(*data))
+                return {"cosine": float((first * second).sum(axis=1).mean())}
+
+    The first field may be passed by position: `Antonyms("antonyms.txt")`.
+    """
+
+    package: ClassVar[str] = "contrastive.tasks"
+
+    main_metric: ClassVar[str] = ""
+    """The metric that selects the best checkpoint unless the experiment sets another one."""
+
+    def __init__(self, *first: Any, **fields: Any):
+        if len(first) > 1:
+            raise TypeError(
+                f"{type(self).__name__} takes at most one positional argument, got {len(first)}; "
+                "pass the other fields by name"
+            )
+        super().__init__(**dict(zip(type(self).model_fields, first, strict=False)), **fields)
+
+    def load(self) -> Any:
+        """Returns the evaluation data, which is read once and passed to `evaluate`.
+
+        Raises:
+          DataError: If a file is missing or a row cannot be used.
+        """
+        return None
+
+    def evaluate(self, encoder: Encoder, data: Any) -> Mapping[str, float]:
+        """Computes the metrics of an encoder, by name.
+
+        Args:
+          encoder: The encoder to score.
+          data: What `load` returned.
+        """
+        raise self._not_implemented("evaluate")
+
+    def describe(self, data: Any) -> dict[str, Any]:
+        """Returns a description of the data: numbers of texts, and a fingerprint.
+
+        Args:
+          data: What `load` returned.
+        """
+        del data
+        return {}
+
+    def baselines(self, data: Any) -> dict[str, Mapping[str, float]]:
+        """Computes the metrics of other systems, such as BM25, by name of the system.
+
+        Args:
+          data: What `load` returned.
+        """
+        del data
+        return {}

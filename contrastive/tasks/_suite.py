@@ -1,0 +1,98 @@
+"""Named evaluators, whose data is loaded once and reused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from contrastive.errors import ConfigError
+from contrastive.tasks._evaluator import Evaluator
+
+if TYPE_CHECKING:
+    from contrastive.encoder import Encoder
+
+Scores: TypeAlias = dict[str, dict[str, float]]
+
+
+class _Loaded(NamedTuple):
+    evaluator: Evaluator
+    data: Any
+
+
+class Suite:
+    """Evaluators with their data.
+
+    Args:
+      evaluators: Evaluators by name.
+
+    Raises:
+      DataError: If data is missing or cannot be used.
+    """
+
+    def __init__(self, evaluators: Mapping[str, Evaluator]):
+        self._loaded = {name: _Loaded(x, x.load()) for name, x in evaluators.items()}
+
+    def __bool__(self) -> bool:
+        return bool(self._loaded)
+
+    def scores(self, encoder: Encoder) -> Scores:
+        """Computes the scores of an encoder: metrics by evaluator and name."""
+        return {
+            name: _numbers(name, evaluator.evaluate(encoder, data))
+            for name, (evaluator, data) in self._loaded.items()
+        }
+
+    def baselines(self) -> dict[str, Scores]:
+        """Computes metrics of other systems, by evaluator, system and name, where there are any."""
+        measured = {
+            name: evaluator.baselines(data) for name, (evaluator, data) in self._loaded.items()
+        }
+        return {
+            name: {system: dict(metrics) for system, metrics in systems.items()}
+            for name, systems in measured.items()
+            if systems
+        }
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        """Returns the settings of each evaluator, its numbers of texts and their fingerprint."""
+        return {
+            name: {**evaluator.model_dump(mode="json"), **evaluator.describe(data)}
+            for name, (evaluator, data) in self._loaded.items()
+        }
+
+    def fingerprints(self) -> dict[str, str]:
+        """Returns the fingerprints of the data, for evaluators that have one."""
+        described = {name: x.evaluator.describe(x.data) for name, x in self._loaded.items()}
+        return {name: x["fingerprint"] for name, x in described.items() if "fingerprint" in x}
+
+
+def flat(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Flattens scores to names of the form `EVALUATOR/METRIC`."""
+    return {
+        f"{name}/{m}": value for name, metrics in scores.items() for m, value in metrics.items()
+    }
+
+
+def named(evaluators: Sequence[Evaluator] | Mapping[str, Evaluator]) -> dict[str, Evaluator]:
+    """Names evaluators; those of a sequence are named by kind, numbered if a kind repeats."""
+    if isinstance(evaluators, Mapping):
+        return dict(evaluators)
+    names: dict[str, Evaluator] = {}
+    for evaluator in evaluators:
+        if not isinstance(evaluator, Evaluator):
+            raise ConfigError(
+                f"expected evaluators, got {evaluator!r:.60}; pass instances of classes in "
+                "contrastive.tasks, such as STS"
+            )
+        name = evaluator.short_name()
+        number = sum(known.short_name() == name for known in names.values()) + 1
+        names[name if number == 1 else f"{name}_{number}"] = evaluator
+    return names
+
+
+def _numbers(name: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    if not isinstance(metrics, Mapping):
+        raise ConfigError(
+            f"the evaluator {name!r} returned {metrics!r:.60}; return a dict of numbers by name"
+        )
+    return {metric: float(value) for metric, value in metrics.items()}

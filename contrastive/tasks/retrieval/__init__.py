@@ -1,0 +1,1 @@
+"""Retrieval collections, exact search, BM25 and ranking metrics."""

@@ -1,0 +1,1 @@
+"""Policies that set the temperature, one per file."""

@@ -1,0 +1,115 @@
+"""Exports a finished run: a model folder and its results."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import re
+import shlex
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import jax
+
+from contrastive.devices import distributed
+from contrastive.encoding import host_arrays
+from contrastive.files import write_json
+from contrastive.interop.hf_export import save
+from contrastive.tasks._suite import Suite
+from contrastive.training.build import BuiltRun
+from contrastive.training.experiment import Experiment
+from contrastive.training.loop import Trained
+from contrastive.types import Params
+
+Results: TypeAlias = dict[str, Any]
+
+RESULTS = "results.json"
+_PACKAGES = ("contrastive", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tokenizers")
+
+
+def write_results(
+    config: Experiment,
+    built: BuiltRun,
+    trained: Trained,
+    params: Params,
+    workdir: Path,
+    model_folder: Path,
+) -> Results:
+    """Exports the model, scores it along with baselines, and writes results.json.
+
+    Args:
+      config: Config of the run.
+      built: Components of the run.
+      trained: Result of the training loop.
+      params: Parameters to export.
+      workdir: Folder of the run.
+      model_folder: Folder that the model is written to.
+
+    Returns:
+      The results as they are written.
+    """
+    batch_loss = built.functions.batch_loss(config)
+    scalars = batch_loss.scalars(params, trained.state.step, trained.state.memory)
+    temperature = float(scalars["temperature"])
+    encoder = built.encoder.with_params(params["encoder"])
+    (best,), (best_step,) = trained.progress.best, trained.progress.best_step
+    results: Results = {
+        "name": config.name,
+        "command": command(),
+        "steps": trained.step,
+        "best_step": best_step or trained.step,
+        "temperature": temperature,
+        "select_best": {"/".join(config.selection): best} if config.selection else {},
+        "session": {  # the last session, if the run was resumed
+            "training_seconds": round(trained.seconds, 2),
+            "waiting_share": round(trained.waited / trained.seconds, 4) if trained.seconds else 0.0,
+        },
+        **evaluation(built.final_evaluators or built.evaluators, encoder),
+        "hardware": hardware(),
+        "versions": versions(),
+    }
+    on_host = host_arrays(params["encoder"], built.encoder.mesh)
+    if distributed.is_first():
+        model = dataclasses.replace(
+            built.functions.start.model, params=on_host, temperature=temperature
+        )
+        save(model_folder, model)
+        write_json(workdir / RESULTS, results)
+    return results
+
+
+def evaluation(suite: Suite, encoder: Any) -> dict[str, Any]:
+    """Returns scores, baselines and descriptions of the evaluators; empty without evaluators."""
+    if not suite:
+        return {}
+    return {
+        "scores": suite.scores(encoder),
+        "baselines": suite.baselines(),
+        "evaluators": suite.describe(),
+    }
+
+
+def command() -> str:
+    """Returns the command line without secrets; empty in a notebook or another program."""
+    if Path(sys.argv[0]).name not in ("contrastive", "__main__.py"):
+        return ""
+    words = shlex.join(["contrastive", *sys.argv[1:]])
+    return re.sub(r"(--token[= ])\S+", r"\1...", words)
+
+
+def hardware() -> dict[str, Any]:
+    """Describes the hardware of this process."""
+    device = jax.devices()[0]
+    return {
+        "devices": jax.device_count(),
+        "kind": device.device_kind,
+        "processes": jax.process_count(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the main packages."""
+    return {"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}}

@@ -1,0 +1,1 @@
+"""Experiment files: a quickstart, and results of papers as code."""

@@ -1,0 +1,1 @@
+"""Reproductions of papers as code, one module per paper."""

@@ -1,0 +1,118 @@
+"""What is said of sweeps: each setting, and the best of them."""
+
+import re
+
+import pytest
+import reported
+from logged import FLAT, HEALTHY, PEAKED, START
+
+from contrastive import config
+from contrastive.advice.advisor import advise
+from contrastive.cli import main
+from contrastive.errors import FolderError
+from contrastive.folders.reading import read
+from contrastive.reports import page
+
+
+def test_other_folders_are_refused(tmp_path):
+    with pytest.raises(FolderError, match="neither the folder of a run nor of a sweep"):
+        advise(tmp_path)
+    begun = reported.write_sweep(tmp_path / "sweep", finished=False)
+    for log in begun.glob("programs/*/*/metrics.jsonl"):
+        log.unlink()
+    with pytest.raises(FolderError, match=r"no run of the sweep in .* has logged a step"):
+        advise(begun)
+
+
+def write_sweep(folder, scores, metrics=lambda temperature, seed: {}, column="test/nDCG@10"):
+    """A sweep of temperatures with two seeds each, healthy but for what is said.
+
+    Args:
+      folder: Where to.
+      scores: Of the seeds, by temperature.
+      metrics: What is logged last of a run.
+      column: Of the scores; test/nDCG@10 has the reverse where it is another.
+    """
+    base = config.Experiment(name="x", batch_size=256)
+    rows, log = [], []
+    for t, of_seeds in scores.items():
+        for seed, score in enumerate(of_seeds):
+            member = {"member": len(rows)}
+            log += [member | START, member | HEALTHY | {"temperature": t} | metrics(t, seed)]
+            values = {"loss.temperature": t, "diverged_at": None if score else 90}
+            reverse = {} if column == "test/nDCG@10" else {"test/nDCG@10": 1 - score}
+            rows.append(member | values | reverse | {column: score})
+    axes = {"loss.temperature": list(scores)}
+    reported.write_lines(folder / "programs" / "0" / "0" / "metrics.jsonl", log)
+    reported.write_json(folder / "config.json", base.model_dump(mode="json"))
+    table = {"axes": axes, "seeds": 2, "select_best": column, "rows": rows}
+    reported.write_json(folder / "sweep.json", table)
+    return folder
+
+
+def test_each_setting_of_a_sweep_and_the_best(tmp_path, capsys):
+    def metrics(temperature, seed):
+        if temperature == 0.01 and seed:
+            return PEAKED
+        return FLAT if temperature == 1 else {}
+
+    scores = {0.01: (0.5, 0.51), 0.1: (0.71, 0.73), 1: (0.6, 0.61)}
+    folder = write_sweep(tmp_path / "s", scores, metrics)
+    found = advise(folder)
+    assert [(f.cause, f.seen.partition(":")[0]) for f in found] == [
+        ("healthy", "temperature 0.01, 1 of 2 seeds"),
+        ("healthy", "temperature 0.1, 2 of 2 seeds"),
+        ("high_temperature", "temperature 1, 2 of 2 seeds"),
+        ("best", "temperature 0.1 scores best"),
+    ]
+    # Student's t of one degree of freedom at 97.5 % is 12.706; the standard error is 0.01.
+    assert "test/nDCG@10 0.720 (95% interval 0.593 to 0.847, 2 seeds)" in found[-1].seen
+    assert "overlaps with that of: temperature 1" in found[-1].seen
+    assert found[-1].advice.startswith("it lies between the swept temperatures; run more --seeds")
+    main(["advise", str(folder)])
+    assert capsys.readouterr().out.splitlines()[-1].strip() == found[-1].advice
+
+
+@pytest.mark.parametrize(
+    ("scores", "advice"),
+    [
+        ({0.01: (0.9, 0.9), 0.1: (0.5, 0.5)}, "it is the lowest .* to 0.005 and 0.002"),
+        (
+            {0.01: (0.5, 0.5), 0.1: (0.9, 0.9)},
+            "it is the highest .* to 0.2 and 0.5",
+        ),
+        ({0.1: (0.5, 0.5)}, "use this setting$"),
+    ],
+)
+def test_a_best_at_an_end_asks_for_a_wider_sweep(tmp_path, scores, advice):
+    best = advise(write_sweep(tmp_path / "s", scores))[-1]
+    assert best.cause == "best"
+    assert re.match(advice, best.advice)
+
+
+def test_what_chooses_is_the_validation_data_where_a_sweep_has_both(tmp_path):
+    scores = {0.05: (0.5, 0.5), 0.1: (0.6, 0.6), 0.2: (0.4, 0.4)}
+    best = advise(write_sweep(tmp_path / "s", scores, column="validation/nDCG@10"))[-1]
+    assert "temperature 0.1 scores best: validation/nDCG@10 0.600" in best.seen
+
+
+def test_what_is_left_of_a_setting_that_diverged_is_not_best(tmp_path):
+    scores = {0.01: (0.9, None), 0.05: (0.5, 0.5), 0.1: (0.6, 0.6), 0.2: (0.4, 0.4)}
+    best = advise(write_sweep(tmp_path / "s", scores))[-1]
+    assert "temperature 0.1 scores best of the 3 with all scores" in best.seen
+
+
+def test_a_sweep_that_is_not_finished_has_no_best(tmp_path):
+    found = advise(reported.write_sweep(tmp_path / "s", finished=False))
+    assert [finding.cause for finding in found[:-1]] == ["too_early"] * 3
+    assert found[-1].seen == "no setting has a score"
+
+
+def test_the_page_has_a_finding_a_cause(tmp_path):
+    scores = {0.05: (0.5, 0.5), 0.1: (0.6, 0.6), 1: (0.4, 0.4), 5: (0.3, 0.3)}
+    folder = write_sweep(tmp_path / "s", scores, lambda t, seed: FLAT if t >= 1 else {})
+    text = page.html(read([folder]))
+    advice = text.partition("<h2>Advice</h2>")[2]
+    causes = [part.partition("</dt>")[0] for part in advice.split("<dt>")[1:]]
+    assert causes == ["best", "healthy", "high temperature"]
+    assert "(the same applies to temperature 5)" in advice

@@ -1,0 +1,342 @@
+"""Papers as code: predicates, files, and that what is committed says what its numbers say."""
+
+import functools
+import json
+import sys
+from pathlib import Path
+
+import matplotlib.figure
+import numpy as np
+import pytest
+
+import contrastive.papers
+from contrastive.cli import main
+from contrastive.config import Experiment
+from contrastive.errors import ConfigError, DataError
+from contrastive.experiments.papers import paper_data, table
+from contrastive.papers import (
+    Claim,
+    Grid,
+    Interval,
+    Paper,
+    Setting,
+    Where,
+    above,
+    all_of,
+    curve,
+    falls,
+    interval,
+    peaks_inside,
+    rises,
+    swept,
+)
+from contrastive.papers.paper import open_paper, reproduce
+from contrastive.tasks import Evaluator
+
+FOLDER = Path(paper_data.__file__).resolve().parent
+NAMES = [f"T{number}" for number in range(1, 9)]
+RESULTS = sorted((FOLDER / "results").glob("T*.json"))
+
+
+def flat(**points):
+    """A curve by value of the field, each with an interval of 0.01 either way."""
+    return {
+        float(x[1:].replace("_", ".")): Interval(y, y - 0.01, y + 0.01, 3)
+        for x, y in points.items()
+    }
+
+
+def test_a_peak_is_inside_and_above_both_sides():
+    assert peaks_inside(flat(t0_01=0.5, t0_1=0.7, t1=0.4), 0.01, 1.0).held
+    assert not peaks_inside(flat(t0_01=0.69, t0_1=0.7, t1=0.4), 0.01, 1.0).held
+    assert not peaks_inside(flat(t0_01=0.8, t0_1=0.7, t1=0.4), 0.01, 1.0).held
+
+
+def test_a_rise_may_pause_but_not_turn():
+    assert rises(flat(t1=0.1, t2=0.3, t3=0.295, t4=0.5)).held
+    assert not rises(flat(t1=0.1, t2=0.3, t3=0.25, t4=0.5)).held
+    assert not rises(flat(t1=0.1, t2=0.11)).held
+    slowly = {f"t{n + 2}": 0.3 - 0.015 * n for n in range(11)}
+    assert not rises(flat(t1=0.1, **slowly, t20=0.5)).held
+    assert not rises(flat(t1=0.1)).held
+    assert falls(flat(t1=0.5, t2=0.3)).held
+    assert falls(flat(t1=0.5, t2=0.3)).because == "0.500 ± 0.010 at 1, 0.300 ± 0.010 at 2"
+    assert not falls(flat(t1=0.1, t2=0.3)).held
+    assert not falls(flat(t1=0.5, t2=0.1, t3=0.2)).held
+
+
+def test_one_run_proves_nothing_and_none_is_no_peak():
+    one, other = interval([0.9]), interval([0.1])
+    assert not above(one, other, ("a", "b")).held
+    assert above(one, other, ("a", "b")).because == "a 0.900 (one run), b 0.100 (one run)"
+    assert not rises({1.0: other, 2.0: one}).held
+    assert not peaks_inside({1.0: other, 2.0: one, 3.0: other}, 1.0, 3.0).held
+    verdict = peaks_inside(flat(t2=0.9, t3=0.1), 1.0, 3.0)
+    assert (verdict.held, verdict.because) == (False, "no run is left at 1 or 3")
+
+
+def test_above_is_beyond_both_intervals():
+    a, b = Interval(0.5, 0.45, 0.55, 3), Interval(0.48, 0.46, 0.5, 3)
+    assert not above(a, b, ("a", "b")).held
+    assert above(a, b._replace(high=0.449), ("a", "b")).held
+    assert all_of(above(a, a, ("x", "y"))).because == "x 0.500 ± 0.050, y 0.500 ± 0.050"
+
+
+def test_a_curve_is_of_the_runs_that_did_not_diverge():
+    rows = [{"t": t, "x": x} for t, x in ((2, 1.0), (2, 3.0), (1, 5.0), (3, None))]
+    found = curve(rows, "t", "x")
+    assert list(found) == [1, 2]
+    assert found[2].mean == 2
+    assert found[2].high == pytest.approx(2 + 12.706 * np.sqrt(2) / np.sqrt(2), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_paper_is_there_and_whole(name):
+    paper = open_paper(name)
+    assert paper.name == name
+    assert "arXiv" in paper.source
+    assert paper.published
+    assert paper.differs
+    assert len(paper.claims) >= 2
+    assert paper.small != paper.full
+    assert paper.small.seeds == 3
+
+
+def test_a_paper_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert open_paper("t8") is open_paper("T8")
+    assert open_paper(str(FOLDER / "t8_scale.py")).title == open_paper("T8").title
+    with pytest.raises(ConfigError, match=r"gone\.py: no such file"):
+        open_paper("gone.py")
+
+
+def test_the_public_room_has_what_papers_need():
+    names = [
+        *("Claim", "Curve", "Findings", "Grid", "Interval", "Paper", "Setting", "Verdict", "Where"),
+        *("above", "all_of", "curve", "falls", "interval", "peaks_inside", "rises", "shown"),
+        "swept",
+    ]
+    assert set(dir(contrastive.papers)) == set(names)
+    assert all(hasattr(contrastive.papers, name) for name in names)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        contrastive.papers.nothing  # noqa: B018
+
+
+def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    paper = open_paper("T3")
+    with pytest.raises(
+        ConfigError, match=r'sklearn.* not installed; run .*"contrastive\[papers\]"'
+    ):
+        paper.run(paper.small, Where(tmp_path, tmp_path))
+
+
+def test_others_are_refused(tmp_path, monkeypatch, capsys):
+    with pytest.raises(ConfigError, match="no paper 'T9'; the papers are T1, T2"):
+        open_paper("T9")
+    monkeypatch.setenv("CONTRASTIVE_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(SystemExit, match="no such data folder; set it with --data"):
+        main(["reproduce", "T1", "--workdir", str(tmp_path / "run")])
+    with pytest.raises(SystemExit, match=r"captions.train.jsonl: no such file, nor .*gz; exp"):
+        main(["reproduce", "T1", "--workdir", str(tmp_path / "run"), "--data", str(tmp_path)])
+
+
+def test_a_claim_that_fails_is_shown_as_failed(tmp_path, capsys):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from contrastive.papers import Claim, Paper, Setting, Verdict\n"
+        "paper = Paper(name='X', title='t', source='s', published={}, differs='small', claims=(\n"
+        "    Claim('one is two', lambda f: Verdict(f['one'] == 2, f\"{f['one']}\")),\n"
+        "    Claim('one is one', lambda f: Verdict(f['one'] == 1, 'so')),\n"
+        "), small=Setting(), full=Setting(seeds=5), needs_data=False,\n"
+        "run=lambda setting, where: {'one': 1, 'seeds': setting.seeds},\n"
+        "draw=lambda figure, findings, published: figure.subplots())\n"
+    )
+    main(["reproduce", str(file), "--workdir", str(tmp_path / "run")])
+    shown = capsys.readouterr().out
+    assert "FAILED  one is two\n        1" in shown
+    assert "held    one is one" in shown
+    assert "unlike the paper: small" in shown
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert [claim["held"] for claim in results["claims"]] == [False, True]
+    assert results["findings"] == {"one": 1, "seeds": 3}
+    assert results["versions"]["jax"]
+    assert (tmp_path / "run" / "figure.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("file", RESULTS, ids=lambda file: file.stem)
+def test_committed_verdicts_are_those_of_the_committed_numbers(file):
+    result = json.loads(file.read_text(encoding="utf-8"))
+    paper = open_paper(file.stem)
+    assert result["command"].startswith(f"contrastive reproduce {file.stem}")
+    assert result["published"] == json.loads(json.dumps(paper.published))
+    for claim, kept in zip(paper.claims, result["claims"], strict=True):
+        verdict = claim.check(result["findings"])
+        assert kept == {"claim": claim.text, "theirs": claim.theirs, **verdict._asdict()}
+
+
+def test_every_paper_has_a_result_and_the_table_shows_it():
+    assert [file.stem for file in RESULTS] == NAMES
+    guide = FOLDER.parents[1] / "docs" / "guides" / "papers.md"
+    for page, lines in ((FOLDER / "README.md", table.lines()), (guide, table.summary())):
+        assert "\n".join(lines) in page.read_text(encoding="utf-8")
+
+
+def test_t8_runs_in_seconds_at_a_small_size():
+    paper = open_paper("T8")
+    sizes = Setting(batch_size=256, batch_sizes=(2048, 8192), values=(0.01, 0.5))
+    found = paper.run(sizes, Where(Path(), Path()))
+    verdicts = {claim.text: claim.check(found) for claim in paper.claims}
+    exact = [v for text, v in verdicts.items() if "float32" in text or "Two passes" in text]
+    assert len(exact) == 2
+    assert all(verdict.held for verdict in exact)
+
+
+def test_scores_are_those_of_loops():
+    rng = np.random.default_rng(0)
+    x, asked = (paper_data.unit(rng.normal(size=(n, 5))) for n in (12, 6))
+    labels = [f"c{n % 3}" for n in range(12)]
+    pairs = [(i, j) for i in range(12) for j in range(12) if i != j]
+    same = [x[i] @ x[j] for i, j in pairs if labels[i] == labels[j]]
+    assert paper_data.tolerance(x, labels) == pytest.approx(np.mean(same))
+    apart = [np.exp(-2 * np.sum((x[i] - x[j]) ** 2)) for i, j in pairs]
+    assert paper_data.uniformity(x) == pytest.approx(np.log(np.mean(apart)))
+    answers = np.array([int(np.argmax(asked @ d)) for d in x])
+    found = paper_data.recall_at_1(asked, x, answers)
+    assert found == np.mean([answers[np.argmax(x @ q)] == n for n, q in enumerate(asked)])
+
+    # Cosines 1, 0.8, 0.8, 0, of ranks 4, 2.5, 2.5, 1; scores of ranks 3, 4, 1.5, 1.5. From their
+    # mean these are 1.5, 0, 0, -1.5 and 0.5, 1.5, -1, -1: products sum to 2.25, squares to 4.5.
+    east, others = np.tile([1.0, 0.0], (4, 1)), np.array([[2.0, 0], [4, 3], [8, -6], [0, 1]])
+    assert paper_data.spearman(east, others, [4.0, 5.0, 1.0, 1.0]) == pytest.approx(0.5)
+
+
+def test_the_vote_of_the_nearest_is_as_counted_by_hand():
+    def on_circle(*degrees):
+        return np.stack([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], axis=1)
+
+    known, labels = on_circle(0, 8, 12, 90, 100, 112, 200, 210, 220), list("abbabcbcc")
+    asked = on_circle(3, 93, 204)  # the three nearest of each: a b b, a b c, b c c
+    for truth, k, expected in (("bac", 3, 1), ("aab", 1, 1), ("aab", 3, 1 / 3), ("bac", 1, 1 / 3)):
+        assert paper_data.nearest_class(known, labels, asked, list(truth), k) == expected
+
+
+class Random:
+    """An encoder of nothing."""
+
+    def encode_documents(self, texts):
+        return np.random.default_rng(0).normal(size=(len(texts), 4))
+
+
+@pytest.mark.parametrize("setting", ["small", "full"])
+@pytest.mark.parametrize("name", ["T1", "T2", "T4", "T5", "T6", "T7"])
+def test_every_claim_is_judged_at_both_sizes_though_a_run_diverged(
+    name, setting, shared_data, tmp_path, monkeypatch
+):
+    paper, rng = open_paper(name), np.random.default_rng(0)
+    logged = ("loss", "temperature", "effective_negatives", "accuracy")
+
+    load = functools.cache(lambda evaluator: evaluator.load())
+
+    def swept(grid, folder):
+        (evaluator,) = grid.base.final_evaluators.values()
+        found = evaluator.evaluate(Random(), load(evaluator))
+        assert evaluator.main_metric in found
+        rows = []
+        for member in grid.members:
+            row = {**member.values, "init_seed": member.init_seed, "diverged_at": None}
+            row |= {f"last/{name}": rng.random() for name in logged}
+            row |= {name: rng.random() for name in found}
+            rows.append(row)
+        if len(grid.members) > 3:
+            rows[0] = {name: x for name, x in rows[0].items() if name not in found}
+            rows[0]["diverged_at"] = 9
+        return rows
+
+    monkeypatch.setitem(paper.run.__globals__, "swept", swept)
+    findings = paper.run(getattr(paper, setting), Where(shared_data, tmp_path))
+    for claim in paper.claims:
+        assert "nan" not in claim.check(findings).because
+    figure = matplotlib.figure.Figure()
+    paper.draw(figure, findings, paper.published)
+
+
+class Length(Evaluator):
+    """A score that takes no data."""
+
+    def evaluate(self, encoder, data):
+        return {"length": 1.0}
+
+
+def test_scores_of_a_sweep_have_plain_names(tmp_path, monkeypatch):
+    tables = iter([{"rows": [{"member": 0, "last/loss": 0.5, "scores/length": 2.0}]}, None])
+    monkeypatch.setitem(swept.__globals__, "run_sweep", lambda grid, folder: next(tables))
+    grid = Grid(Experiment(name="x", final_evaluators={"scores": Length()}), {})
+    assert swept(grid, tmp_path) == [{"member": 0, "last/loss": 0.5, "length": 2.0}]
+    with pytest.raises(KeyboardInterrupt):
+        swept(grid, tmp_path)
+
+
+def test_a_claim_of_a_setting_without_runs_is_not_measured_and_nothing_is_lost(tmp_path):
+    paper = Paper(
+        name="X",
+        title="t",
+        source="s",
+        published={},
+        claims=(Claim("c", lambda findings: findings[0.01]), Claim("d", lambda _: max([]))),
+        differs="d",
+        small=Setting(),
+        full=Setting(),
+        run=lambda setting, where: {"kept": 1},
+        draw=lambda figure, findings, published: None,
+    )
+    results = reproduce(paper, "small", Where(tmp_path, tmp_path / "run"))
+    assert [claim["because"][:13] for claim in results["claims"]] == ["not measured:"] * 2
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["findings"] == {"kept": 1}
+
+
+def test_mean_average_precision_by_hand():
+    """Angles; by nearness to 0: a b a b, to 10: a b a b, to 50: b a b a, to 22: a, to 91: a."""
+    angles = np.deg2rad([0, 10, 50, 22, 91])
+    x = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    expected = (1 / 2 + 1 / 2 + (1 / 2) / 2 + 0 + 0) / 5
+    found = paper_data.mean_average_precision(x, ["a", "a", "a", "b", "b"])
+    assert found == pytest.approx(expected)
+
+
+def test_rows_are_written_anew(tmp_path):
+    for text in ("a", "b"):
+        path = paper_data.write_rows(tmp_path / "rows.jsonl", [{"query": text}])
+        assert Path(path).read_text() == f'{{"query": "{text}"}}\n'
+
+
+def test_rows_are_read_plain_or_packed(tmp_path):
+    import gzip
+
+    (tmp_path / "plain.jsonl").write_text('{"a": 1}\n{"a": 2}\n')
+    with gzip.open(tmp_path / "packed.jsonl.gz", "wt") as file:
+        file.write('{"a": 3}\n')
+    assert [row["a"] for row in paper_data.read_rows(tmp_path / "plain.jsonl")] == [1, 2]
+    assert paper_data.read_rows(tmp_path / "packed.jsonl") == [{"a": 3}]
+    with pytest.raises(DataError, match=r"nor gone\.jsonl\.gz"):
+        paper_data.read_rows(tmp_path / "gone.jsonl")
+
+
+def test_a_paper_is_reproduced_by_its_setting(tmp_path):
+    seen = []
+    paper = Paper(
+        name="X",
+        title="t",
+        source="s",
+        published={},
+        claims=(Claim("c", lambda findings: above(*[Interval(1, 1, 1, 3)] * 2, ("a", "b"))),),
+        differs="d",
+        small=Setting(steps=1),
+        full=Setting(steps=9),
+        run=lambda setting, where: seen.append(setting.steps) or {},
+        draw=lambda figure, findings, published: figure.subplots(),
+    )
+    for setting in ("small", "full"):
+        results = reproduce(paper, setting, Where(tmp_path, tmp_path / setting))
+        assert results["differs"] == ("d" if setting == "small" else "")
+    assert seen == [1, 9]
