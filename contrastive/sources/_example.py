@@ -114,7 +114,9 @@ def _check_texts(row: Mapping[str, Any], field: str, where: str) -> None:
         raise DataError(f'{where}: "{field}" must be a list of strings, got {value!r:.60}')
     for text in value:
         if not isinstance(text, str):
-            raise DataError(f'{where}: "{field}" must be a list of strings, but contains {text!r:.60}')
+            raise DataError(
+                f'{where}: "{field}" must be a list of strings, but contains {text!r:.60}'
+            )
         check_whole(text, field, where)
 
 
@@ -128,7 +130,9 @@ def _check_scores(row: Mapping[str, Any], of: str, where: str) -> None:
     for score in value:
         number = isinstance(score, int | float) and not isinstance(score, bool)
         if not number or not math.isfinite(score):
-            raise DataError(f'{where}: "{field}" must be finite numbers, but contains {score!r:.60}')
+            raise DataError(
+                f'{where}: "{field}" must be finite numbers, but contains {score!r:.60}'
+            )
 
 
 def check_whole(text: str, field: str, where: str) -> None:
@@ -137,7 +141,9 @@ def check_whole(text: str, field: str, where: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         half = text[error.start : error.end]
-        raise DataError(f'{where}: "{field}" contains half of a surrogate pair, {half!r}; remove it') from None
+        raise DataError(
+            f'{where}: "{field}" contains half of a surrogate pair, {half!r}; remove it'
+        ) from None
 
 
 def text_id(text: str) -> int:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from cases import of_pairs
 from hypothesis import given
 from hypothesis import strategies as st
 from test_every_loss import compare, make_world, worlds
@@ -31,6 +32,9 @@ def f2llm(world):
     return total
 
 
+CASES = {
+    "f2llm": of_pairs(losses.f2llm, f2llm, math.log(3) + math.log(2), needs_hard_negatives=True)
+}
 grouped = worlds(least=0.005).filter(lambda world: world.group_size > 1)
 
 
