@@ -19,7 +19,7 @@ class Example(NamedTuple):
       query: Its text.
       positives: Documents that answer it.
       negatives: Documents that do not.
-      scores: A teacher's scores of the positives and then of the negatives; empty without a teacher.
+      scores: A teacher's scores of the positives, then of the negatives; empty without a teacher.
       prompt: Prompt that replaces the source's; None keeps the source's.
       kind: The row's "type" in FlagEmbedding's sense, which changes its prompts and negatives.
       label: Class of the row; None if it has none.

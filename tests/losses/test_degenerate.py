@@ -31,6 +31,7 @@ MASKS = {
 }
 
 TOLD_OF_PAIRS = [name for name, case in ALL_CASES.items() if "ids" in case.masks] + ["distill_m3"]
+SELF_SUFFICIENT = [name for name, case in ALL_CASES.items() if not case.needs_hard_negatives]
 # Each of which can be spoilt; "info_nce alone" and its like are the same function again.
 EMBEDDINGS = [
     (name, place)
@@ -113,9 +114,7 @@ def test_one_query_and_its_hard_negatives(name):
     check(values, ALL_CASES[name].truth(World(q, d, np.array([t]), group_size=3)), t)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, case in ALL_CASES.items() if not case.needs_hard_negatives]
-)
+@pytest.mark.parametrize("name", SELF_SUFFICIENT)
 def test_one_query_and_its_positive(name):
     check_alone(name, unit(1, D), unit(2, D)[1:], 0.5, {"valid": np.ones(1, bool)})
 
@@ -154,11 +153,12 @@ def test_a_temperature_of_a_ten_thousandth(name):
 @pytest.mark.parametrize(("name", "place"), EMBEDDINGS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_not_finite_is_refused_by_name_and_row(name, place, bad):
-    embeddings = [unit(B, D), unit(B, D)]
+    size = B * (G if ALL_CASES[name].needs_hard_negatives else 1)
+    embeddings = [unit(B, D), unit(size, D)]
     embeddings[place][2, 1] = bad
     words = f"{ALL_CASES[name].names[place]} are not finite: 1 of . rows, row 2 the first"
     with pytest.raises(ValueError, match=words):
-        ALL_CASES[name].loss(*embeddings, 0.05, {"valid": np.ones(B, bool)})
+        ALL_CASES[name].loss(*embeddings, 0.05, {"valid": np.ones(size, bool)})
 
 
 @pytest.mark.parametrize(("name", "place"), EMBEDDINGS)
