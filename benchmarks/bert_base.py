@@ -37,7 +37,7 @@ CONFIG = {
 
 
 def write(folder: Path, tokenizer_of: Path) -> None:
-    """Writes the folder, pooling by the mean and normalising.
+    """Writes the folder, pooling by the mean and normalization.
 
     Args:
         folder: Made if it is not there.

@@ -187,7 +187,7 @@ class OurEncode:
         self.forget()
 
     def forget(self) -> None:
-        """Forgets how texts were tokenised: what is encoded twice is tokenised twice."""
+        """Forgets how texts were tokenized: what is encoded twice is tokenized twice."""
         self.encoder = Encoder(self._model, self._params, self._mesh)
         self.encoder._tokenize.truncating(self._model.document_length)
 

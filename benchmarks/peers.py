@@ -91,7 +91,7 @@ def pooling_of(model_folder: Path | str) -> str:
 
 
 def normalizes(model_folder: Path | str) -> bool:
-    """Return whether a sentence-transformers folder ends in a normalisation."""
+    """Return whether a sentence-transformers folder ends with normalization."""
     modules = json.loads((Path(model_folder) / "modules.json").read_text())
     return any(module["type"].endswith("Normalize") for module in modules)
 
