@@ -44,6 +44,8 @@ class Part(Config):
     """Package whose modules define the built-in parts; set by a base."""
     abstract: ClassVar[bool] = False
     """Whether the class only serves as a base of other classes."""
+    only_in_files: ClassVar[bool] = False
+    """Whether flags cannot represent the part, so that only experiment files can choose it."""
     is_inert: ClassVar[bool] = False
     """Whether the class is a placeholder for a part whose module was not imported."""
 

@@ -10,16 +10,12 @@ import pydantic
 import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec
 
-from contrastive.losses._function import Function
-from contrastive.losses._loss import Sum
 from contrastive.parts import Part
 from contrastive.settings import Config
 from contrastive.writers._writer import Writer
 
 REGISTRY = ConstructorRegistry()
 """Registry for `tyro.cli` that makes the flags of configs."""
-
-_ONLY_IN_FILES = (Function, Sum)  # losses that flags cannot represent
 
 
 @REGISTRY.struct_rule
@@ -84,7 +80,7 @@ def flag_type(annotation: Any, default: Any) -> Any:
 
 
 def _choice(base: type[Part], default: Any) -> Any:
-    parts = [part for part in base.known().values() if part not in _ONLY_IN_FILES]
+    parts = [part for part in base.known().values() if not part.only_in_files]
     if isinstance(default, base) and type(default) not in parts:
         parts.append(type(default))
     return Union[tuple(_subcommand(part) for part in parts)]  # noqa: UP007

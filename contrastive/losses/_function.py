@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pydantic
 
@@ -25,6 +25,8 @@ class Function(Loss):
     function: Any
     """The function. Configs store it as `module:name`, so it must be defined at the top level of a
     module."""
+
+    only_in_files: ClassVar[bool] = True
 
     def __call__(self, inputs: LossInputs) -> Any:
         return self.function(inputs)

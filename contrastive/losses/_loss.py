@@ -164,6 +164,8 @@ class Sum(Loss):
     terms: Annotated[tuple[Term, ...], Field(min_length=1)]
     """The losses and their weights."""
 
+    only_in_files: ClassVar[bool] = True
+
     def __call__(self, inputs: LossInputs) -> Any:
         total, memory = 0.0, {}
         for number, term in enumerate(self.terms):
