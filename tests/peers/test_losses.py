@@ -182,7 +182,7 @@ def test_gist_embed_of_triplets_contrasts_positives():
     our_guides, their_guides = guides(1)
 
     def of_positives(similarities, scale, rows, columns):
-        return jnp.where(columns.document.positive, similarities * scale, -jnp.inf)
+        return jnp.where(columns.is_positive, similarities * scale, -jnp.inf)
 
     def loss(queries, documents, temperature):
         seen = losses.contrast(queries, documents, group_size=2, **our_guides)
