@@ -1,4 +1,4 @@
-"""Contrastive training of embedding models in JAX, with temperature as a first-class thing."""
+"""Contrastive training of embedding models in JAX, with temperature as its first-class subject."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if _TYPE_CHECKING:
 
     __version__: str
 
-# Imported when they are first used: the command line must not wait for JAX to say --help.
+# Imported on first use, so that `--help` does not wait for JAX.
 _NAMES = {
     "contrastive.api": ("advise", "evaluate", "report", "sweep", "train"),
     "contrastive.encoder": ("Encoder",),

@@ -100,3 +100,19 @@ def test_pages_use_public_names(page):
 )
 def test_private_names_are_found(source, private):
     assert private_names(source) == ({private} if private else set())
+
+
+def test_type_checkers_see_the_names_that_the_package_exports():
+    """The package imports its names on first use, so it names them once more for type checkers."""
+    import contrastive
+
+    tree = ast.parse(Path(contrastive.__file__).read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    declared = {
+        (node.module, alias.name)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE)
+        for alias in node.names
+    }
+    exported = {(module, name) for module, names in contrastive._NAMES.items() for name in names}
+    assert declared == exported

@@ -92,7 +92,7 @@ def train_file(file: str, arguments: list[str]) -> None:
         if not is_first():
             return
         if results is None:
-            print(f"Stopped and saved in {workdir}. The same command goes on from there.")
+            print(f"Stopped and saved in {workdir}. Run the same command again to resume.")
         else:
             _show(results, workdir)
 
@@ -137,7 +137,7 @@ def sweep_file(file: str, arguments: list[str]) -> None:
 
         table = run_sweep(grid, workdir)
         if table is None:
-            print(f"Stopped and saved in {workdir}. The same command goes on from there.")
+            print(f"Stopped and saved in {workdir}. Run the same command again to resume.")
             return
         try:
             picture = draw(table, workdir)

@@ -19,10 +19,10 @@ class Example(NamedTuple):
       query: Its text.
       positives: Documents that answer it.
       negatives: Documents that do not.
-      scores: A teacher's, of the positives and then the negatives; none without a teacher.
-      prompt: Instead of the source's prompt, None for that.
-      kind: FlagEmbedding's "type" of the row.
-      label: Class of the row, None without one.
+      scores: A teacher's scores of the positives, then of the negatives; empty without a teacher.
+      prompt: Prompt that replaces the source's; None keeps the source's.
+      kind: The row's "type" in FlagEmbedding's sense, which changes its prompts and negatives.
+      label: Class of the row; None if it has none.
     """
 
     query: str
@@ -35,14 +35,14 @@ class Example(NamedTuple):
 
     @property
     def most_negatives(self) -> int | None:
-        """The most negatives a group of this row may have; None for any number."""
+        """Maximum number of negatives in a group of this row; None means no limit."""
         if self.kind == "only_1neg":
             return 1
         return len(self.negatives) if self.kind == "symmetric_class" else None
 
     @property
     def is_symmetric(self) -> bool:
-        """Whether documents are asked as queries are, with the query's prompt."""
+        """Whether documents are encoded like queries, with the query's prompt."""
         return self.kind in ("symmetric_sts", "symmetric_clustering")
 
 
@@ -51,14 +51,14 @@ def check_row(row: Any, where: str) -> Example:
 
     Args:
       row: A decoded JSON value. `neg`, `pos_scores`, `neg_scores`, `prompt`, `type` and `label`
-        may be missing or null; other fields are left alone.
-      where: File and line, for messages.
+        may be missing or null; other fields are ignored.
+      where: File and line, for error messages.
 
     Returns:
       The row as an example.
 
     Raises:
-      DataError: Naming `where`, the field and what it should be.
+      DataError: If the row is invalid; the message names `where`, the field and what is expected.
     """
     if isinstance(row, list):
         raise DataError(
@@ -86,7 +86,7 @@ def check_row(row: Any, where: str) -> Example:
 
 
 def example_of(row: Mapping[str, Any]) -> Example:
-    """Makes the example of a row that was checked before."""
+    """Converts a row that has been checked to an example."""
     positives, negatives = tuple(row["pos"]), tuple(row.get("neg") or ())
     scores = (*(row.get("pos_scores") or ()), *(row.get("neg_scores") or ()))
     label = row.get("label")
@@ -114,7 +114,9 @@ def _check_texts(row: Mapping[str, Any], field: str, where: str) -> None:
         raise DataError(f'{where}: "{field}" must be a list of strings, got {value!r:.60}')
     for text in value:
         if not isinstance(text, str):
-            raise DataError(f'{where}: "{field}" must be a list of strings, it holds {text!r:.60}')
+            raise DataError(
+                f'{where}: "{field}" must be a list of strings, but contains {text!r:.60}'
+            )
         check_whole(text, field, where)
 
 
@@ -124,32 +126,36 @@ def _check_scores(row: Mapping[str, Any], of: str, where: str) -> None:
     if value is None:
         return
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != count:
-        raise DataError(f'{where}: "{field}" must be {count} numbers, one for each of "{of}"')
+        raise DataError(f'{where}: "{field}" must be {count} numbers, one for each text of "{of}"')
     for score in value:
         number = isinstance(score, int | float) and not isinstance(score, bool)
         if not number or not math.isfinite(score):
-            raise DataError(f'{where}: "{field}" must be finite numbers, it holds {score!r:.60}')
+            raise DataError(
+                f'{where}: "{field}" must be finite numbers, but contains {score!r:.60}'
+            )
 
 
 def check_whole(text: str, field: str, where: str) -> None:
-    """Refuses half a surrogate pair, which JSON can hold and UTF-8 cannot."""
+    """Rejects half a surrogate pair, which is valid in JSON but not in UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         half = text[error.start : error.end]
-        raise DataError(f'{where}: "{field}" holds half a character, {half!r}') from None
+        raise DataError(
+            f'{where}: "{field}" contains half of a surrogate pair, {half!r}; remove it'
+        ) from None
 
 
 def text_id(text: str) -> int:
-    """A 32-bit digest of a text, never 0.
+    """Returns a 32-bit digest of a text, never 0.
 
-    Two different texts share one with probability 2^-32; in training that hides one negative.
+    Two different texts have the same digest with probability 2^-32, which masks one negative.
 
     Args:
       text: Any string.
 
     Returns:
-      An int that fits int32.
+      An integer in the range of int32.
     """
     digest = hashlib.blake2b(text.encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little", signed=True) or 1

@@ -61,7 +61,7 @@ def row_files(folder: Path) -> list[Path]:
     """
     files = sorted(path for path in folder.iterdir() if path.name.endswith(_ENDINGS))
     if not files:
-        raise DataError(f"{folder} holds no file that ends in {', '.join(_ENDINGS)}")
+        raise DataError(f"{folder} contains no file that ends in {', '.join(_ENDINGS)}")
     return files
 
 

@@ -111,7 +111,8 @@ def take_axes(arguments: Sequence[str], default: Experiment) -> tuple[Axes, list
       default: The experiment; flags of its sequence fields take several values and are not axes.
 
     Returns:
-      The values of each swept field, and the other arguments.
+      The values of each swept field, and the other arguments. Fields that the experiment does not
+      have, since another flag chooses their part, keep their first value there.
 
     Raises:
       ConfigError: If a value is not a number, or a flag is repeated or cannot be swept.
@@ -123,6 +124,9 @@ def take_axes(arguments: Sequence[str], default: Experiment) -> tuple[Axes, list
         if not flag.startswith("--") or len(values) < 2 or _is_sequence(default, name):
             rest += [flag, *values]
             continue
+        if not _has(default, name):
+            # A field of a part that another flag chooses may be required, so it needs a value.
+            rest += [flag, values[0]]
         if name in axes or name in _OF_THE_COMMAND:
             raise ConfigError(
                 f"{flag} {' '.join(values)}: it can be given only once, with one value"
@@ -150,9 +154,16 @@ def _number(word: str) -> float:
     return int(word) if value.is_integer() and word.lstrip("+-").isdigit() else value
 
 
-def _is_sequence(default: Experiment, name: str) -> bool:
+def _has(default: Experiment, name: str) -> bool:
     try:
-        value: Any = default.at(name)
+        default.at(name)
     except ValueError:
-        return False  # the field belongs to a subcommand that is chosen elsewhere
+        return False
+    return True
+
+
+def _is_sequence(default: Experiment, name: str) -> bool:
+    if not _has(default, name):
+        return False
+    value: Any = default.at(name)
     return isinstance(value, tuple)

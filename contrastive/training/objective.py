@@ -78,7 +78,7 @@ class Objective(Config):
                 f"{len(self.matryoshka_weights)} matryoshka_weights for "
                 f"{len(self.matryoshka_dims)} matryoshka_dims; give one per dimension, or none"
             )
-        if not loss.has_temperature and not isinstance(self.policy, Fixed):
+        if not loss.has_temperature and not self.policy.is_constant:
             raise ConfigError(
                 f"is {self.policy.short_name()}, but {name} has no temperature; leave it out, or "
                 "choose another loss",

@@ -64,7 +64,7 @@ def test_a_file_that_has_changed_is_read_again(tmp_path):
 
 def test_a_folder_without_rows_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("no rows")
-    with pytest.raises(DataError, match=r"holds no file that ends in \.jsonl, \.json,"):
+    with pytest.raises(DataError, match=r"contains no file that ends in \.jsonl, \.json,"):
         open_source(config.Jsonl(path=str(tmp_path)))
 
 

@@ -450,7 +450,7 @@ def test_the_names_of_the_checkpoint_itself_pass(data):
 def test_missing_data_is_refused_by_name(tmp_path):
     with pytest.raises(DataError, match=r"--train_data: .*nowhere\.jsonl: no such file or folder"):
         experiment(tmp_path / "nowhere.jsonl")
-    with pytest.raises(DataError, match="holds no file that ends in"):
+    with pytest.raises(DataError, match="contains no file that ends in"):
         experiment(tmp_path)
 
 

@@ -1,9 +1,11 @@
 """Every loss of the library, called alike, and what it must be where that can be said by hand."""
 
 import dataclasses
+import importlib
 import math
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -30,6 +32,7 @@ class Case:
     alone: of a query without negatives, whose positive has similarity s; likewise.
     masks: which of "pools" and "ids" can leave it without negatives.
     names: what it calls its embeddings.
+      needs_hard_negatives: whether it refuses groups of one document.
     """
 
     loss: Callable[..., Any]
@@ -38,16 +41,19 @@ class Case:
     alone: Any = 0.0
     masks: tuple[str, ...] = ("pools", "ids")
     names: tuple[str, ...] = ("queries", "documents")
+    needs_hard_negatives: bool = False
 
 
-def of_pairs(loss, truth, equal, alone=0.0, *, timeless=False, **options):
+def of_pairs(
+    loss, truth, equal, alone=0.0, *, timeless=False, needs_hard_negatives=False, **options
+):
     """A loss that is told all that is known of the texts."""
 
     def called(q, d, t, known):
         given = options if timeless else {"temperature": t, **options}
         return loss(q, d, group_size=len(d) // len(q), **given, **known)
 
-    return Case(called, truth, equal, alone)
+    return Case(called, truth, equal, alone, needs_hard_negatives=needs_hard_negatives)
 
 
 def scores(q, d):
@@ -59,14 +65,20 @@ def places(known):
     return known["document_pools"] if "document_pools" in known else known["valid"] - 1
 
 
-def of_group(loss, truth, equal, *, timeless=False, **options):
+def of_group(loss, truth, equal, *, timeless=False, needs_hard_negatives=False, **options):
     """A loss of a query's own documents."""
 
     def called(q, d, t, known):
         given = options if timeless else {"temperature": t, **options}
         return loss(q, d, scores(q, d), document_pools=places(known), **given)
 
-    return Case(called, lambda w: truth(w, scores(w.q, w.d)), equal, masks=("pools",))
+    return Case(
+        called,
+        lambda w: truth(w, scores(w.q, w.d)),
+        equal,
+        masks=("pools",),
+        needs_hard_negatives=needs_hard_negatives,
+    )
 
 
 def of_scored_pairs(loss, truth):
@@ -144,7 +156,7 @@ CASES = {
         lambda s, t: math.log1p(5 * math.exp(5 * s)),
         **WEIGHTED,
     ),
-    "info_nce alone": of_pairs(alone, true_alone, math.log(2)),
+    "info_nce alone": of_pairs(alone, true_alone, math.log(2), needs_hard_negatives=True),
     "clip": of_pairs(
         losses.clip,
         partial(reference.info_nce, directions=losses.SYMMETRIC),
@@ -210,9 +222,24 @@ CASES = {
         target="share",
     ),
     "margin_mse": of_group(
-        losses.margin_mse, reference.margin_mse, np.array([1.0, 4.0, 1.0]), timeless=True
+        losses.margin_mse,
+        reference.margin_mse,
+        np.array([1.0, 4.0, 1.0]),
+        timeless=True,
+        needs_hard_negatives=True,
     ),
     "cosent": of_scored_pairs(losses.cosent, reference.cosent),
     "angle": of_scored_pairs(losses.angle, reference.angle),
     "sup_con": Case(sup_con, true_sup_con, math.log(5), masks=("pools",), names=("embeddings",)),
 }
+
+
+def every_case():
+    """The cases above, and the `CASES` of losses that have a test file of their own."""
+    files = Path(__file__).parent.glob("test_*.py")
+    with_cases = [file.stem for file in files if "\nCASES = {" in file.read_text(encoding="utf-8")]
+    return CASES | {
+        name: case
+        for stem in sorted(with_cases)
+        for name, case in importlib.import_module(stem).CASES.items()
+    }

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from cases import CASES, B, D, G
+from cases import B, D, G, every_case
 from reference import World
 
 from contrastive import losses
 
 COLD = 1e-4
+ALL_CASES = every_case()
 NOT_LOSSES = {"contrast", "cosine", "dot", "log_partition", "normalize", "pair_sum", "prefix"}
 # All in one pool and without ids; each query in a pool of its own, with its positive; one text.
 SHARED = {
@@ -29,17 +30,17 @@ MASKS = {
     "ids": {"document_ids": np.full(B * G, 7, np.int32)},
 }
 
-TOLD_OF_PAIRS = [name for name, case in CASES.items() if "ids" in case.masks] + ["distill_m3"]
-NEED_HARD_NEGATIVES = {"info_nce alone", "margin_mse"}
+TOLD_OF_PAIRS = [name for name, case in ALL_CASES.items() if "ids" in case.masks] + ["distill_m3"]
+SELF_SUFFICIENT = [name for name, case in ALL_CASES.items() if not case.needs_hard_negatives]
 # Each of which can be spoilt; "info_nce alone" and its like are the same function again.
 EMBEDDINGS = [
     (name, place)
-    for name, case in CASES.items()
+    for name, case in ALL_CASES.items()
     for place in range(len(case.names))
     if " " not in name
 ]
 
-every_loss = pytest.mark.parametrize("name", CASES)
+every_loss = pytest.mark.parametrize("name", ALL_CASES)
 
 
 @functools.cache
@@ -47,7 +48,7 @@ def program(name):
     """Losses, and gradients of their sum; one for all batches of a shape."""
 
     def total(q, d, t, known):
-        values = CASES[name].loss(q, d, t, known)
+        values = ALL_CASES[name].loss(q, d, t, known)
         return values.sum(), values
 
     gradient = jax.value_and_grad(total, (0, 1, 2), has_aux=True)
@@ -83,7 +84,7 @@ def check_alone(name, q, d, t, known):
     """A query without negatives: a constant with no gradient, or what its positive gives."""
     values, gradients = run(name, q, d, t, known)
     positive = np.einsum("bd,bd->b", q, d[:: len(d) // len(q)])
-    alone = CASES[name].alone
+    alone = ALL_CASES[name].alone
     check(values, of(alone, positive, t), t)
     if not callable(alone):
         assert not any(np.any(gradient) for gradient in gradients)
@@ -91,11 +92,11 @@ def check_alone(name, q, d, t, known):
 
 def test_every_loss_is_here():
     public = {name for name in dir(losses) if inspect.isfunction(getattr(losses, name))}
-    assert {name.split()[0] for name in CASES} == public - NOT_LOSSES
+    assert {name.split()[0] for name in ALL_CASES} == public - NOT_LOSSES
 
 
 @pytest.mark.parametrize(
-    ("name", "mask"), [(name, mask) for name, case in CASES.items() for mask in case.masks]
+    ("name", "mask"), [(name, mask) for name, case in ALL_CASES.items() for mask in case.masks]
 )
 def test_nothing_is_left_when_all_negatives_are_masked(name, mask):
     check_alone(name, unit(B, D), unit(B * G, D), 0.05, SHARED | MASKS[mask])
@@ -110,10 +111,10 @@ def test_nothing_is_left_when_no_document_is_valid(name):
 def test_one_query_and_its_hard_negatives(name):
     q, d, t = unit(1, D), unit(4, D)[1:], 0.5
     values, _ = run(name, q, d, t, {"valid": np.ones(3, bool)})
-    check(values, CASES[name].truth(World(q, d, np.array([t]), group_size=3)), t)
+    check(values, ALL_CASES[name].truth(World(q, d, np.array([t]), group_size=3)), t)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in NEED_HARD_NEGATIVES])
+@pytest.mark.parametrize("name", SELF_SUFFICIENT)
 def test_one_query_and_its_positive(name):
     check_alone(name, unit(1, D), unit(2, D)[1:], 0.5, {"valid": np.ones(1, bool)})
 
@@ -124,7 +125,7 @@ def test_one_query_and_its_positive(name):
 def test_all_embeddings_are_the_same_or_zero(name, s, t):
     # Entries of 1/2 have a length of 1 in float32 too.
     values, _ = run(name, np.full((B, D), 0.5 * s), np.full((B * G, D), 0.5 * s), t, SHARED)
-    check(values, of(CASES[name].equal, s, t), t)
+    check(values, of(ALL_CASES[name].equal, s, t), t)
 
 
 @every_loss
@@ -135,7 +136,7 @@ def test_a_temperature_of_a_ten_thousandth(name):
     own = np.array([[1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 2
     share = np.array([1 / 2, 15 / 32, 15 / 32, 1 / 2, 1 / 2, 1 / 2])
     q, d, t = own, share[:, None] * np.repeat(own, G, axis=0), float(np.float32(COLD))
-    world, truth = World(q, d, np.full(B, t), group_size=G), CASES[name].truth
+    world, truth = World(q, d, np.full(B, t), group_size=G), ALL_CASES[name].truth
     values, gradients = run(name, q, d, t, SHARED)
     check(values, truth(world), t)
     rng = np.random.default_rng(0)
@@ -152,11 +153,12 @@ def test_a_temperature_of_a_ten_thousandth(name):
 @pytest.mark.parametrize(("name", "place"), EMBEDDINGS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_not_finite_is_refused_by_name_and_row(name, place, bad):
-    embeddings = [unit(B, D), unit(B, D)]
+    size = B * (G if ALL_CASES[name].needs_hard_negatives else 1)
+    embeddings = [unit(B, D), unit(size, D)]
     embeddings[place][2, 1] = bad
-    words = f"{CASES[name].names[place]} are not finite: 1 of . rows, row 2 the first"
+    words = f"{ALL_CASES[name].names[place]} are not finite: 1 of . rows, row 2 the first"
     with pytest.raises(ValueError, match=words):
-        CASES[name].loss(*embeddings, 0.05, {"valid": np.ones(B, bool)})
+        ALL_CASES[name].loss(*embeddings, 0.05, {"valid": np.ones(size, bool)})
 
 
 @pytest.mark.parametrize(("name", "place"), EMBEDDINGS)
@@ -172,7 +174,7 @@ def test_no_possible_negative_is_refused(name):
     known = {"in_batch": False, "valid": np.ones(B, bool)}
     words = "groups have 1" if name == "margin_mse" else "in_batch=False with group_size=1 leaves"
     with pytest.raises(ValueError, match=words):
-        CASES[name].loss(unit(B, D), unit(B, D), 0.05, known)
+        ALL_CASES[name].loss(unit(B, D), unit(B, D), 0.05, known)
 
 
 @every_loss
@@ -180,7 +182,7 @@ def test_documents_may_be_constants_of_a_compiled_function(name):
     q, d, t = arrays(unit(B, D), unit(B * G, D), 0.1)
 
     def total(q):
-        return CASES[name].loss(q, d, t, SHARED).sum()
+        return ALL_CASES[name].loss(q, d, t, SHARED).sum()
 
     (of_arguments, _), _ = program(name)(q, d, t, SHARED)
     np.testing.assert_allclose(jax.jit(total)(q), of_arguments, rtol=1e-5)

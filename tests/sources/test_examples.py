@@ -51,10 +51,10 @@ def test_the_fingerprint_is_of_what_is_trained_on():
         ({"query": "q"}, '"pos" must be a list'),
         ({"query": "q", "pos": []}, '"pos" is empty'),
         ("q", "expected an object"),
-        (Example("q", ("p", 5)), '"pos" must be a list of strings, it holds 5'),
-        (Example("q", ("p",), scores=(float("nan"),)), "it holds nan"),
+        (Example("q", ("p", 5)), '"pos" must be a list of strings, but contains 5'),
+        (Example("q", ("p",), scores=(float("nan"),)), "but contains nan"),
         (Example("q", ("p",), ("n",), scores=(1.0,)), '"neg_scores" must be 1 numbers'),
-        ({"query": "\ud83d", "pos": ["p"]}, '"query" holds half a character'),
+        ({"query": "\ud83d", "pos": ["p"]}, '"query" contains half of a surrogate pair'),
     ],
 )
 def test_a_bad_row_is_refused_with_its_number(row, complaint):

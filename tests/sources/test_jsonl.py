@@ -42,11 +42,11 @@ BAD_ROWS = {
     ),
     "a score that is true": (
         b'{"query": "q", "pos": ["p"], "pos_scores": [true]}',
-        "it holds True",
+        "but contains True",
     ),
     "a score that is not finite": (
         b'{"query": "q", "pos": ["p"], "pos_scores": [NaN]}',
-        "it holds nan",
+        "but contains nan",
     ),
     # Valid JSON, but no text: no tokenizer, and no digest, takes half a character.
     "half a character": (b'{"query": "\\ud83d", "pos": ["p"]}', ""),

@@ -19,8 +19,10 @@ def test_flags_with_several_numbers_are_axes_and_nothing_else_is():
         "loss.temperature": (0.01, 0.05),
         "batch_size": (8, 16),
     }
+    # The default loss has no beta; the first value is there in case hard-negative requires it.
     expected = (
-        "loss.function:hard-negative --loss.matryoshka_dims 64 128 --optimizer.learning-rate 0.001"
+        "loss.function:hard-negative --loss.function.beta 0.5 --loss.matryoshka_dims 64 128 "
+        "--optimizer.learning-rate 0.001"
     )
     assert rest == expected.split()
 

@@ -209,6 +209,7 @@ def test_other_evaluators_are_another_sweep(small):
         sweep(other, folder / "sweep")
 
 
+@pytest.mark.slow
 def test_patience_ends_each_run_where_it_would_end_alone(tmp_path, monkeypatch):
     devices(monkeypatch, 1)
     patient = base(tmp_path, model=QUICK, steps=12, eval_steps=1, patience=2, save_steps=None)

@@ -43,6 +43,7 @@ def test_killed_three_times(undisturbed, tmp_path):
     same_as_undisturbed(undisturbed, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_killed_after_the_best_was_saved_and_before_anything_else(tmp_path):
     config = experiment(tmp_path, eval_steps=2, save_steps=None)
     file = write_experiment(tmp_path, config)

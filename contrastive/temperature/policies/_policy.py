@@ -84,6 +84,11 @@ class Policy(Part):
         return {"loss.temperature": initial}
 
     @property
+    def is_constant(self) -> bool:
+        """Whether all queries have the same temperature in all steps."""
+        return not (self.is_scheduled or self.is_learned or self.is_individual)
+
+    @property
     def limits(self) -> dict[str, float]:
         """Limits of a learned temperature, by the names of the fields that set them."""
         return {}

@@ -1,0 +1,44 @@
+"""A temperature that changes by the same factor in every step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import PositiveFloat, PositiveInt
+
+from contrastive.lazy import jnp
+from contrastive.temperature.policies._policy import Policy
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+__all__ = ["Exponential"]
+
+
+class Exponential(Policy):
+    """Changes the temperature exponentially to another one, then keeps it constant.
+
+    t(n) = initial (last / initial)^min(n / steps, 1)
+
+    The logarithm of the temperature changes linearly, so that equal numbers of steps are spent
+    between 0.5 and 0.05 and between 0.05 and 0.005.
+
+    >>> policy = Exponential(last=0.01, steps=100)
+    >>> round(float(policy.temperature({}, 50, initial=0.04, steps=200)), 6)
+    0.02
+    """
+
+    last: PositiveFloat = 0.02
+    """Final temperature."""
+    steps: PositiveInt | None = None
+    """Number of steps until the final temperature; None means the whole run."""
+
+    is_scheduled: ClassVar[bool] = True
+
+    def temperature(self, params, step, *, initial, steps) -> Float[Array, ""]:
+        del params
+        share = jnp.minimum(jnp.float32(step) / (self.steps or steps), 1.0)
+        return initial * jnp.power(self.last / jnp.float32(initial), share)
+
+    def ends(self, initial) -> dict[str, float]:
+        return {"loss.temperature": initial, "loss.policy.last": self.last}

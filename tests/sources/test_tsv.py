@@ -1,0 +1,60 @@
+"""Rows of tab-separated files, and how bad lines are refused."""
+
+import pytest
+
+from contrastive.config import Data, Experiment, Static
+from contrastive.data.training_sources import open_source
+from contrastive.errors import DataError
+from contrastive.sources import Example, Tsv
+
+
+def written(tmp_path, content):
+    path = tmp_path / "rows.tsv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return Tsv(path=str(path))
+
+
+def test_rows_become_examples(tmp_path):
+    source = written(tmp_path, 'a "cat"\tone\n\nb\ttwo\tthree\t\tfour\r\nc\tfünf\n')
+    examples = open_source(source)
+    assert [examples[index] for index in range(len(examples))] == [
+        Example('a "cat"', ("one",)),
+        Example("b", ("two",), ("three", "four")),
+        Example("c", ("fünf",)),
+    ]
+
+
+def test_a_header_is_skipped(tmp_path):
+    source = written(tmp_path, "query\tdocument\nb\ttwo\n")
+    assert len(open_source(source)) == 2
+    assert len(open_source(source.model_copy(update={"header": True}))) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a\tone\nb\n", r"rows\.tsv:2: expected a query and a document.*'b' with 1 columns"),
+        ("a\tone\nb\t\tx\n", r"rows\.tsv:2: .*'b' with 3 columns"),
+        ("a\tone\n\tx\n", r"rows\.tsv:2: .*'' with 2 columns"),
+        (b"a\t\xff\n", r"rows\.tsv: not UTF-8"),
+        ("\n", r"rows\.tsv: the file has no rows"),
+    ],
+)
+def test_bad_lines_are_refused(tmp_path, content, message):
+    with pytest.raises(DataError, match=message):
+        open_source(written(tmp_path, content))
+
+
+def test_a_missing_file_is_refused():
+    with pytest.raises(DataError, match=r"missing\.tsv: No such file"):
+        open_source(Tsv(path="missing.tsv"))
+
+
+def test_it_is_named_in_json(tmp_path):
+    source = written(tmp_path, "a\tone\n")
+    experiment = Experiment(
+        name="t", steps=1, batch_size=2, data=Data(train=source), model=Static(width=4)
+    )
+    stored = experiment.model_dump(mode="json")
+    assert stored["data"]["train"]["kind"] == "tsv"
+    assert Experiment.model_validate(stored) == experiment
