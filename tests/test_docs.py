@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import os
 import re
 import shlex
 import subprocess
@@ -80,6 +81,7 @@ def test_guides_are_in_the_navigation():
 # A Python block whose first line is `# file: NAME` is a file of the reader's folder. A block marked
 # {.run} is run in that folder: Python in one namespace of the page, and command lines one by one.
 
+_VARIABLE = re.compile(r"[A-Z_]+=")
 _BLOCK = re.compile(r"^```(\w+)( \{\.run\})?\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 
 
@@ -124,8 +126,12 @@ def test_page_runs(page, tmp_path, monkeypatch):
 
 
 def _run(words):
-    if words[0] == "contrastive":
+    """Runs a command line, which may begin with variables of the environment, as in a shell."""
+    count = next(n for n, word in enumerate(words) if not _VARIABLE.match(word))
+    variables, words = dict(word.split("=", 1) for word in words[:count]), words[count:]
+    if words[0] == "contrastive" and not variables:
         main(words[1:])
     else:
-        assert words[0] == "python", words
-        subprocess.run([sys.executable, *words[1:]], check=True)
+        start = {"contrastive": ["-m", "contrastive"], "python": []}[words[0]]
+        command = [sys.executable, *start, *words[1:]]
+        subprocess.run(command, check=True, env={**os.environ, **variables})
