@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from contrastive.advice.advisor import advise as _advise
 from contrastive.advice.observed import Finding
 from contrastive.encoder import Encoder
+from contrastive.errors import ConfigError
 from contrastive.lazy import optional
 from contrastive.runs import Report, Run, SweepTable, folder_of
 from contrastive.sweeps.grid import Grid
@@ -31,15 +33,19 @@ def train(experiment: Experiment, workdir: str | Path, *, overwrite: bool = Fals
       overwrite: Whether to remove a run with another config or other inputs from the folder.
 
     Returns:
-      The run. `run.finished` is False if it was interrupted.
+      The finished run.
 
     Raises:
+      ConfigError: If settings are incompatible.
       DataError: If the data cannot be used; it is checked before training.
       FolderError: If the folder belongs to a run with another config.
       DivergedError: If the loss or the gradient stops being finite.
       SaveError: If a checkpoint cannot be written.
+      KeyboardInterrupt: If training was interrupted, after its state was saved.
     """
-    train_experiment(experiment, Path(workdir), overwrite=overwrite)
+    _check_experiment(experiment)
+    if train_experiment(experiment, Path(workdir), overwrite=overwrite) is None:
+        raise KeyboardInterrupt(f"stopped and saved in {workdir}; the same call resumes it")
     return Run(Path(workdir), experiment)
 
 
@@ -66,23 +72,40 @@ def sweep(
       ConfigError: If settings are incompatible.
       DataError: If the data cannot be used.
       FolderError: If the folder belongs to another sweep or a run.
+      SaveError: If a checkpoint cannot be written.
       KeyboardInterrupt: If the sweep was interrupted, after its state was saved.
     """
-    grid = Grid(experiment, {name: tuple(values) for name, values in axes.items()}, seeds)
+    _check_experiment(experiment)
+    numbers = {name: tuple(map(_as_number, values)) for name, values in axes.items()}
+    grid = Grid(experiment, numbers, seeds)
     table = run_sweep(grid, Path(workdir))
     if table is None:
         raise KeyboardInterrupt(f"stopped and saved in {workdir}; the same call resumes it")
     return SweepTable(table, Path(workdir))
 
 
+def _check_experiment(experiment: Experiment) -> None:
+    if not isinstance(experiment, Experiment):
+        raise ConfigError(
+            f"expected an Experiment, got {experiment!r:.60}; import it from the file that defines "
+            "it"
+        )
+
+
+def _as_number(value: Any) -> Any:
+    """Converts a scalar of NumPy or JAX to a number of Python."""
+    return value.item() if hasattr(value, "item") else value
+
+
 def evaluate(
-    encoder: Encoder | str | Path, tasks: Sequence[Evaluator] | Mapping[str, Evaluator]
+    encoder: Encoder | str | Path,
+    tasks: Evaluator | Sequence[Evaluator] | Mapping[str, Evaluator],
 ) -> Scores:
     """Scores an encoder.
 
     Args:
       encoder: An encoder, or the folder or Hub name of one.
-      tasks: Evaluators, as a sequence or by name.
+      tasks: One evaluator, several, or several by name.
 
     Returns:
       Metrics by evaluator and name; `scores.about` describes the data of each evaluator.
@@ -108,7 +131,7 @@ def report(*folders: str | Path | Run | SweepTable, output: str | Path | None = 
 
     Raises:
       FolderError: If a folder contains neither a run nor a sweep.
-      ConfigError: If plotly or jinja2 is missing, the message names the extra to install.
+      ConfigError: If plotly or jinja2 is not installed; the message names the extra to install.
     """
     write_report = optional("contrastive.reports.page", "report").write_report
     paths = list(map(folder_of, folders))

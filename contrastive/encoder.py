@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,12 @@ from tqdm import tqdm
 
 from contrastive.data.tokens import Tokenizer, pack
 from contrastive.devices.compilation import keep_compiled_programs
+from contrastive.devices.distributed import is_first
 from contrastive.devices.mesh import make_mesh
 from contrastive.encoding import embed_tokens, host_arrays
 from contrastive.errors import ConfigError, DataError, FolderError
 from contrastive.interop.hf_export import save
-from contrastive.interop.hf_import import load
+from contrastive.interop.hf_import import OURS, load
 from contrastive.interop.hub import local_folder
 from contrastive.interop.pretrained import PretrainedModel
 from contrastive.models.families.family import Compute
@@ -28,6 +29,8 @@ from contrastive.models.linen.embedder import Embedder, Pooling
 from contrastive.types import Params
 
 __all__ = ["Encoder"]
+
+DType: TypeAlias = Literal["float32", "bfloat16"]
 
 _TEXTS = 8192  # texts tokenized and packed at a time
 
@@ -67,7 +70,7 @@ class Encoder:
         cls,
         name: str | Path,
         *,
-        dtype: Literal["float32", "bfloat16"] = "float32",
+        dtype: DType = "float32",
         pooling: Pooling | None = None,
         revision: str | None = None,
         cache_dir: str | None = None,
@@ -91,8 +94,12 @@ class Encoder:
           FolderError: If a file is missing or invalid, or the pooling is unknown or contradictory.
           ConfigError: If the architecture is not supported.
         """
-        folder = Path(name) / "model"
-        if not folder.is_dir():
+        if dtype not in get_args(DType):
+            raise ConfigError(
+                f"is {dtype!r}; it must be {' or '.join(get_args(DType))}", field="dtype"
+            )
+        folder = _model_of_run(Path(name))
+        if folder is None:
             folder = local_folder(str(name), revision=revision, cache_dir=cache_dir)
         keep_compiled_programs()
         model = load(folder, Compute(jnp.dtype(dtype)))
@@ -232,6 +239,11 @@ class Encoder:
           ConfigError: As in `encode_queries`.
         """
         texts = [prompt + text for text in _checked(texts)]
+        if max_length is not None and max_length < 1:
+            raise ConfigError(
+                f"is {max_length}; it is a number of tokens and must be at least 1",
+                field="max_length",
+            )
         if truncate_dim is not None and not 1 <= truncate_dim <= self.width:
             raise ConfigError(
                 f"is {truncate_dim}, but embeddings have {self.width} values; choose a number from "
@@ -240,14 +252,16 @@ class Encoder:
             )
         if not texts:
             return np.zeros((0, truncate_dim or self.width), np.float32)
-        length, chunks = max_length or self.document_length, []
+        length, chunks = self.document_length if max_length is None else max_length, []
+        # To say disable=False would overrule the environment's TQDM_DISABLE.
+        hidden: dict[str, Any] = {} if progress and is_first() else {"disable": True}
         with tqdm(
             total=len(texts),
             desc=f"encoding {label}",
             unit=" texts",
             leave=False,
             delay=2,
-            disable=not progress,
+            **hidden,
         ) as bar:
             for start in range(0, len(texts), _TEXTS):
                 part = texts[start : start + _TEXTS]
@@ -309,3 +323,18 @@ def _checked(texts: Iterable[str]) -> list[str]:
                 f"text {number} is not a string: {text!r:.60}; convert it to a string or remove it"
             )
     return strings
+
+
+def _model_of_run(folder: Path) -> Path | None:
+    """Returns the model folder of a run, or None if the folder is not a run's."""
+    if (folder / "model").is_dir():
+        return folder / "model"
+    if not (folder / "inputs.json").is_file():
+        return None
+    above = folder.absolute().parent  # where `contrastive finetune` saves the model
+    if (above / OURS).is_file():
+        return above
+    raise FolderError(
+        f"{folder} is the folder of a run that is not finished, or of a sweep, and contains no "
+        "model; run the same command again to finish a run"
+    )

@@ -18,13 +18,17 @@ Naming: TypeAlias = Callable[[str], str]
 """Maps a config field, such as `loss.temperature`, to its name in a command, such as a flag."""
 
 
+ITSELF = "."
+"""The field of an error about the value that is being validated, whatever field it belongs to."""
+
+
 class UserError(Exception):
     """An error whose message names the value, the limit and the way out.
 
     Args:
       message: What is wrong. If there is a field, the message continues after its name, as in
         "is 0, ...". A message that names other fields is a function from a `Naming` to the text.
-      field: The config field with the error, such as `loss.temperature`.
+      field: The config field with the error, such as `loss.temperature`, or `ITSELF`.
       see: Other fields that can be changed to fix the error.
     """
 
@@ -46,7 +50,8 @@ class UserError(Exception):
           The message.
         """
         message = self.message if isinstance(self.message, str) else self.message(name)
-        text = f"{name(self.field)} {message}" if self.field else message
+        subject = "the value" if self.field == ITSELF else self.field and name(self.field)
+        text = f"{subject} {message}" if subject else message
         return f"{text} (see {', '.join(map(name, self.see))})" if self.see else text
 
 

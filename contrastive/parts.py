@@ -11,18 +11,21 @@ import contextlib
 import contextvars
 import functools
 import importlib
+import itertools
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import pydantic
 from pydantic_core import core_schema
 
-from contrastive.errors import ConfigError
+from contrastive.errors import ITSELF, ConfigError
 from contrastive.lazy import modules_of
 from contrastive.settings import Config
 
 KIND = "kind"
+_DEFINITIONS = itertools.count()
 
 
 def _is_base(cls: type) -> bool:
@@ -48,6 +51,7 @@ class Part(Config):
     """Whether flags cannot represent the part, so that only experiment files can choose it."""
     is_inert: ClassVar[bool] = False
     """Whether the class is a placeholder for a part whose module was not imported."""
+    _definition: ClassVar[int] = 0
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -56,6 +60,7 @@ class Part(Config):
             cls.abstract = _is_base(cls)
         name = vars(cls).get("kind") or snake_case(cls.__name__)
         cls.kind = name if cls.is_built_in() else f"{cls.__module__}:{cls.__qualname__}"
+        cls._definition = next(_DEFINITIONS)
 
     @classmethod
     def is_built_in(cls) -> bool:
@@ -88,7 +93,11 @@ class Part(Config):
         If two classes have the same kind, as when a file is executed twice, the newer one is used.
         """
         _import_built_in(cls.base().package)
-        return {part.kind: part for part in _descendants(cls) if not part.abstract}
+        parts = [part for part in descendants(cls) if not part.abstract]
+        # Modules are imported in alphabetical order, but not if another one needs them first.
+        built_in = sorted((x for x in parts if x.is_built_in()), key=lambda x: x.__module__)
+        custom = sorted((x for x in parts if not x.is_built_in()), key=lambda x: x._definition)
+        return {part.kind: part for part in (*built_in, *custom)}
 
     @classmethod
     def summary(cls) -> str:
@@ -127,10 +136,13 @@ class Part(Config):
         value = cls.convert(value)
         if isinstance(value, cls):
             return value
-        if not isinstance(value, Mapping) or KIND not in value:
-            kinds = ", ".join(cls.known())
-            raise ValueError(f"expected a {cls.__name__} ({kinds}), got {value!r:.80}")
-        kind = value[KIND]
+        kind = value.get(KIND) if isinstance(value, Mapping) else None
+        if not isinstance(kind, str):
+            raise ConfigError(
+                f"is {value!r:.80}; it must be a {cls.__name__}, for example one of "
+                f"{', '.join(cls.known())}",
+                field=ITSELF,
+            )
         part = cls.known().get(kind) or _foreign(cls, kind)
         return part(**{name: x for name, x in value.items() if name != KIND})
 
@@ -159,16 +171,21 @@ def foreign_policy() -> str:
     return _FOREIGN.get()
 
 
-def _foreign(base: type[Part], kind: Any) -> type[Part]:
+def _foreign(base: type[Part], kind: str) -> type[Part]:
     """Returns the class of a custom part in a stored config."""
-    module, _, name = str(kind).partition(":")
+    module, _, name = kind.partition(":")
     if not name:
-        kinds = ", ".join(base.known())
-        raise ValueError(f"{kind!r} is not a {base.__name__}; the known ones are {kinds}")
+        raise ConfigError(
+            f"is of kind {kind!r}; the known kinds of {base.__name__} are "
+            f"{', '.join(base.known())}",
+            field=ITSELF,
+        )
     if foreign_policy() == "inert":
-        return _inert(base, str(kind))
-    if foreign_policy() == "refuse":
-        raise ValueError(f"{kind!r} was not imported; import {module} first")
+        return _inert(base, kind)
+    if foreign_policy() == "refuse" and module not in sys.modules:
+        raise ConfigError(
+            f"is of kind {kind!r}, which was not imported; import {module} first", field=ITSELF
+        )
     try:
         importlib.import_module(module)
     except ImportError as error:
@@ -176,7 +193,7 @@ def _foreign(base: type[Part], kind: Any) -> type[Part]:
             f"the {base.__name__.lower()} {kind} needs the module {module!r}, which cannot be "
             f"imported ({error}); put its folder on PYTHONPATH, or pass the file that defines it"
         ) from None
-    part = base.known().get(str(kind))
+    part = base.known().get(kind)
     if part is None:
         raise ConfigError(f"the module {module!r} does not define a {base.__name__} named {name!r}")
     return part
@@ -203,10 +220,11 @@ def _import_built_in(package: str) -> None:
         pass
 
 
-def _descendants(cls: type[Any]) -> Iterator[type[Any]]:
+def descendants(cls: type[Any]) -> Iterator[type[Any]]:
+    """Yields the direct and indirect subclasses of a class."""
     for child in cls.__subclasses__():
         yield child
-        yield from _descendants(child)
+        yield from descendants(child)
 
 
 def snake_case(name: str) -> str:

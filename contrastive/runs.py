@@ -1,4 +1,4 @@
-"""What runs, sweeps and reports leave in their folders, for Python and notebooks."""
+"""Runs, sweeps and reports as Python objects, read from their folders."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from contrastive.sweeps.table import JSON, Interval, member_rows, over_seeds
 from contrastive.tables import Scores, Table, html, text
 from contrastive.training.experiment import Experiment
 from contrastive.training.metrics_file import METRICS, read_metrics
+from contrastive.training.old_configs import current_results
 from contrastive.training.results import RESULTS
 from contrastive.training.workdir import load_config
 
 __all__ = ["Report", "Run", "SweepTable", "load_run", "load_sweep"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Run:
     """A training run and the files that it wrote.
 
@@ -48,17 +49,17 @@ class Run:
         """
         if not self.finished:
             raise FolderError(f"{self.workdir} is not finished; train it again to resume it")
-        return json.loads((self.workdir / RESULTS).read_text(encoding="utf-8"))
+        return current_results(json.loads((self.workdir / RESULTS).read_text(encoding="utf-8")))
 
     @property
     def scores(self) -> Scores:
         """The final scores, by evaluator and metric."""
         results = self.results
-        return Scores(results.get("scores", {}), results.get("evaluators"), results["versions"])
+        return Scores(results.get("scores", {}), results.get("evaluators"), results.get("versions"))
 
     @property
     def metrics(self) -> Table:
-        """The logged metrics, one row per logged step."""
+        """The logged metrics, one row per logged step; evaluations have rows of their own."""
         return Table(read_metrics(self.workdir / METRICS))
 
     @functools.cached_property
@@ -95,7 +96,7 @@ class SweepTable(Table):
     @property
     def chosen_by(self) -> str | None:
         """The score that selects the best setting, as EVALUATOR/METRIC; None if there is none."""
-        return self.results["select_best"]
+        return self.results.get("select_best")
 
     @property
     def metrics(self) -> Table:
@@ -110,7 +111,8 @@ class SweepTable(Table):
     @property
     def score_names(self) -> list[str]:
         """The columns that contain scores, as EVALUATOR/METRIC."""
-        evaluators = {*self.results["evaluators"], (self.chosen_by or "").partition("/")[0]}
+        evaluators = {*self.results.get("evaluators", {})}
+        evaluators.add((self.chosen_by or "").partition("/")[0])
         return [name for name in self.columns if name.partition("/")[0] in evaluators]
 
     def by_setting(self, metric: str | None = None) -> dict[tuple[float, ...], Interval]:
@@ -123,17 +125,28 @@ class SweepTable(Table):
           Means and intervals by the values of the swept fields.
 
         Raises:
-          FolderError: If the experiment of the sweep has no evaluators.
+          FolderError: If the sweep has no such score.
         """
         metric = metric or self.chosen_by
         if metric is None:
-            raise FolderError(f"{self.workdir} has no scores: its experiment has no evaluators")
+            known = ", ".join(self.score_names) or "none, since its experiment has no evaluators"
+            raise FolderError(f"name a score of {self.workdir}; it has {known}")
+        if metric not in self.columns:
+            raise FolderError(
+                f"{self.workdir} has no score {metric!r}; it has {', '.join(self.score_names)}"
+            )
         return over_seeds(self.results["rows"], self.axes, metric)
 
     @property
     def best(self) -> dict[str, float]:
-        """The values, by field, of the setting with the highest mean of `chosen_by`."""
+        """The values, by field, of the setting with the highest mean of `chosen_by`.
+
+        Raises:
+          FolderError: If no score selects a setting, or every run diverged.
+        """
         settings = {key: x.mean for key, x in self.by_setting().items() if x.runs}
+        if not settings:
+            raise FolderError(f"no run in {self.workdir} has a score: all of them diverged")
         best = max(settings, key=settings.__getitem__)
         return dict(zip(self.axes, best, strict=True))
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, Union
 
 import pydantic
 
-from contrastive.errors import ConfigError, UserError
+from contrastive.errors import ITSELF, ConfigError, UserError
 
 
 class Config(pydantic.BaseModel):
     """Base class of frozen configs; an unknown or invalid field raises an error that names it."""
 
     model_config = pydantic.ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
     )
 
     renamed: ClassVar[Mapping[str, str]] = {}
@@ -40,7 +44,7 @@ class Config(pydantic.BaseModel):
         return values
 
     def replace(self, **changes: Any) -> Self:
-        """Returns a copy with changed values, which are validated.
+        """Returns a copy with changed values, which are validated together.
 
         Args:
           **changes: New values by field. Dotted names address nested fields, as in
@@ -52,10 +56,10 @@ class Config(pydantic.BaseModel):
         Raises:
           ValueError: If a field does not exist or a value is invalid.
         """
-        fields = dict(self)
-        for path, value in changes.items():
-            name, _, rest = path.partition(".")
-            fields[name] = _replaced(_child(self, name, fields), rest, value) if rest else value
+        whole, nested = _by_name(changes)
+        fields = {**dict(self), **whole}
+        for name, inner in nested.items():
+            fields[name] = _replaced(_child(self, name, fields), inner)
         return type(self)(**fields)
 
     def replace_unvalidated(self, values: Mapping[str, Any]) -> Self:
@@ -85,6 +89,24 @@ class Config(pydantic.BaseModel):
         return value
 
 
+def one_of(**choices: Any) -> Any:
+    """Returns the annotation of a field with one of several types, told apart by `kind`.
+
+    Unlike a plain union, it reports only the problems of the type that was meant.
+
+    Args:
+      **choices: The types by their `kind`; the first one also takes every other kind.
+    """
+    first = next(iter(choices))
+
+    def tag(value: Any) -> str:
+        kind = value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None)
+        return f"<{kind if kind in choices else first}>"
+
+    tagged = [Annotated[choice, pydantic.Tag(f"<{kind}>")] for kind, choice in choices.items()]
+    return Annotated[Union[tuple(tagged)], pydantic.Discriminator(tag)]  # noqa: UP007
+
+
 def config_error(error: pydantic.ValidationError, config: type[Config]) -> ConfigError:
     """Converts a validation error to a ConfigError, with one line per problem."""
     errors = error.errors(include_url=False)
@@ -102,7 +124,7 @@ def _follows(problem: Any, others: Sequence[Any]) -> bool:
 
 
 def _problem(problem: Any, config: type[Config]) -> ConfigError:
-    field = ".".join(map(str, problem["loc"]))
+    field = ".".join(name for name in map(str, problem["loc"]) if not name.startswith("<"))
     cause = problem.get("ctx", {}).get("error")
     if isinstance(cause, UserError):
         return _inside(field, cause)
@@ -123,6 +145,8 @@ def _inside(prefix: str, error: UserError) -> ConfigError:
     """Returns the error of a nested config, with its field names prefixed."""
 
     def full(field: str) -> str:
+        if field == ITSELF:
+            return prefix or ITSELF
         return f"{prefix}.{field}" if prefix else field
 
     message = error.message
@@ -150,12 +174,28 @@ def _child(value: Any, name: str, fields: Mapping[str, Any] | None = None) -> An
     raise ValueError(f"{value!r} has no field {name!r}")
 
 
-def _replaced(value: Any, path: str, new: Any) -> Any:
-    name, _, rest = path.partition(".")
+def _by_name(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Separates changes of whole fields from changes inside fields, which are grouped by field."""
+    whole: dict[str, Any] = {}
+    nested: dict[str, dict[str, Any]] = {}
+    for path, value in changes.items():
+        name, _, rest = path.partition(".")
+        if rest:
+            nested.setdefault(name, {})[rest] = value
+        else:
+            whole[name] = value
+    return whole, nested
+
+
+def _replaced(value: Any, changes: Mapping[str, Any]) -> Any:
     if isinstance(value, Config):
-        return value.replace(**{path: new})
-    new = _replaced(_child(value, name), rest, new) if rest else new
-    return _with_entry(value, name, new)
+        return value.replace(**changes)
+    whole, nested = _by_name(changes)
+    for name, new in whole.items():
+        value = _with_entry(value, name, new)
+    for name, inner in nested.items():
+        value = _with_entry(value, name, _replaced(_child(value, name), inner))
+    return value
 
 
 def _replaced_unvalidated(value: Any, path: str, new: Any) -> Any:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
+_SHOWN_ROWS = 40
+
 
 class Table(Sequence[Mapping[str, Any]]):
     """A table with rows by index and columns by name, which notebooks display.
@@ -23,21 +25,38 @@ class Table(Sequence[Mapping[str, Any]]):
         return list(dict.fromkeys(name for row in self._rows for name in row))
 
     def column(self, name: str) -> list[Any]:
-        """Returns the values of a column, for the rows that have it.
+        """Returns the values of a column.
 
         Args:
           name: Name of the column.
 
         Returns:
-          The values.
+          One value per row; None for rows that lack the column.
 
         Raises:
           KeyError: If no row has the column; the message names the columns.
         """
-        values = [row[name] for row in self._rows if name in row]
-        if not values:
+        self._check(name)
+        return [row.get(name) for row in self._rows]
+
+    def having(self, *names: str) -> Table:
+        """Returns the rows that have a value in every one of some columns.
+
+        A log has separate rows for evaluations; `table.having("loss")` is the training log.
+
+        Args:
+          *names: Names of the columns.
+
+        Raises:
+          KeyError: If no row has one of the columns; the message names the columns.
+        """
+        for name in names:
+            self._check(name)
+        return Table([r for r in self._rows if all(r.get(name) is not None for name in names)])
+
+    def _check(self, name: str) -> None:
+        if name not in self.columns:
             raise KeyError(f"no column {name!r}; the columns are {', '.join(self.columns)}")
-        return values
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -55,7 +74,12 @@ class Table(Sequence[Mapping[str, Any]]):
         return html(self.columns, self._cells())
 
     def _cells(self) -> list[list[str]]:
-        return [[shown(row.get(name, "")) for name in self.columns] for row in self._rows]
+        """Returns the cells to display: a long table is cut in the middle."""
+        cells = [[shown(row.get(name, "")) for name in self.columns] for row in self._rows]
+        if len(cells) <= _SHOWN_ROWS:
+            return cells
+        half = _SHOWN_ROWS // 2
+        return [*cells[:half], ["..."] * len(self.columns), *cells[-half:]]
 
 
 def shown(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 import operator
@@ -235,6 +236,7 @@ def _cover(levels: list[_Rows], shape: Shape) -> tuple[tuple[int, int], ...]:
             sum(level.share for level in levels[start:stop]),
         )
 
+    @functools.cache
     def best(start, programs):
         """Returns the mean tokens per batch and the buckets for the levels from `start` on."""
         if start == len(levels):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, PositiveFloat, PositiveInt
 from tyro.conf import Fixed, Suppress
 
-from contrastive.settings import Config
+from contrastive.settings import Config, one_of
 from contrastive.sources._pydoc import Pydoc
 from contrastive.sources._source import Source
 
@@ -69,7 +69,12 @@ class Mixture(Config):
     negatives."""
 
 
-Tokenizers: TypeAlias = WordPiece | Pretrained | None
+if TYPE_CHECKING:
+    TrainingData: TypeAlias = Source | Mixture
+    Tokenizers: TypeAlias = WordPiece | Pretrained | None
+else:
+    TrainingData = one_of(source=Source, mixture=Mixture)
+    Tokenizers = one_of(wordpiece=WordPiece, pretrained=Pretrained) | None
 
 
 class Data(Config):
@@ -80,7 +85,7 @@ class Data(Config):
         "test": 'final_evaluators={"test": Retrieval(...)} of the experiment',
     }
 
-    train: Source | Mixture = Pydoc()
+    train: TrainingData = Pydoc()
     """Training examples: one source, or a mixture of several."""
     group_size: PositiveInt = 1
     """Number of documents per query: 1 positive, and hard negatives for the rest."""

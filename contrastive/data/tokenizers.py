@@ -134,6 +134,8 @@ def load_pretrained(name_or_path: str) -> tuple[tokenizers.Tokenizer, dict[str, 
         pretrained = AutoTokenizer.from_pretrained(name_or_path)
         backend = pretrained.backend_tokenizer
     except Exception as error:  # transformers and tokenizers raise many types of exceptions
-        raise ConfigError(f"data.tokenizer.name: cannot load {name_or_path!r}, {error}") from None
+        raise ConfigError(
+            f"is {name_or_path!r}, which cannot be loaded: {error}", field="data.tokenizer.name"
+        ) from None
     usual = {n: t for n, t in BERT_NAMES.items() if backend.token_to_id(t) is not None}
     return backend, {**usual, **{n: str(t) for n, t in pretrained.special_tokens_map.items()}}

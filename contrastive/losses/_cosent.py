@@ -14,7 +14,7 @@ from contrastive.losses._tiles import Axis, gather
 from contrastive.similarity import normalize, paired_dot
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Int
+    from jaxtyping import Array, Bool, Float
 
 __all__ = ["CoSENT", "angle", "cosent"]
 
@@ -34,13 +34,13 @@ class CoSENT(Loss):
 
     def __call__(self, inputs: LossInputs) -> Float[Array, " B"]:
         # Each document forms a pair with its query. The batch's loss is repeated for each query.
-        assert inputs.scores is not None
-        group_size = inputs.scores.shape[1]
+        scores = inputs.required("scores")
+        group_size = scores.shape[1]
         pools = inputs.pairs.get("document_pools")
         losses = (angle if self.angle else cosent)(
             jnp.repeat(inputs.queries, group_size, axis=0),
             inputs.documents,
-            inputs.scores.reshape(-1),
+            scores.reshape(-1),
             temperature=inputs.temperature,
             valid=None if pools is None else pools >= 0,
             axis_name=inputs.pairs.get("axis_name"),
@@ -58,7 +58,7 @@ def cosent(
     scores: Float[Array, " B"],
     *,
     temperature: float | Float[Array, ""] = 0.05,
-    valid: Int[Array, " B"] | None = None,
+    valid: Bool[Array, " B"] | None = None,
     axis_name: Axis = None,
 ) -> Float[Array, " B"]:
     """CoSENT: pairs with a higher score should be more similar.
@@ -82,7 +82,7 @@ def cosent(
     Source:
       Su, 2022; Huang et al., 2024, doi:10.1109/TASLP.2024.3402087.
     """
-    _check_pairs(queries, documents, scores)
+    _check_pairs(queries, documents, scores, temperature, valid)
     similarities = paired_dot(queries, documents)
     return _ordered(similarities, scores, temperature, valid, axis_name)
 
@@ -93,7 +93,7 @@ def angle(
     scores: Float[Array, " B"],
     *,
     temperature: float | Float[Array, ""] = 0.05,
-    valid: Int[Array, " B"] | None = None,
+    valid: Bool[Array, " B"] | None = None,
     axis_name: Axis = None,
 ) -> Float[Array, " B"]:
     """AnglE: CoSENT on the angle between embeddings read as complex vectors.
@@ -119,7 +119,7 @@ def angle(
     Source:
       Li & Li, 2023, arXiv:2309.12871.
     """
-    _check_pairs(queries, documents, scores)
+    _check_pairs(queries, documents, scores, temperature, valid)
     (a, b), (c, d) = (_halves(normalize(x)) for x in (queries, documents))
     similarities = jnp.abs(jnp.sum(a * c + b * d, axis=-1) + jnp.sum(b * c - a * d, axis=-1))
     return _ordered(similarities, scores, temperature, valid, axis_name)
@@ -150,11 +150,18 @@ def _halves(x):
     return jnp.split(x, 2, axis=1)
 
 
-def _check_pairs(queries, documents, scores):
+def _check_pairs(queries, documents, scores, temperature, valid):
     if queries.shape != documents.shape or scores.shape != queries.shape[:1]:
         raise ValueError(
             f"{queries.shape[0]} queries need one document and one score each; got documents "
             f"{documents.shape} for queries {queries.shape}, and scores {scores.shape}"
+        )
+    if valid is not None and jnp.shape(valid) != queries.shape[:1]:
+        raise ValueError(f"valid has shape {jnp.shape(valid)} for {queries.shape[0]} pairs")
+    if jnp.ndim(temperature):
+        raise ValueError(
+            f"temperature has shape {jnp.shape(temperature)}; pairs of queries are compared, so it "
+            "must be a scalar"
         )
     check_finite("queries", queries)
     check_finite("documents", documents)

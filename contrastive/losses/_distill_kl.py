@@ -33,11 +33,10 @@ class DistillKL(Loss):
     own_documents_only: ClassVar[bool] = True
 
     def __call__(self, inputs: LossInputs) -> Float[Array, " B"]:
-        assert inputs.scores is not None
         return distill_kl(
             inputs.queries,
             inputs.documents,
-            inputs.scores,
+            inputs.required("scores"),
             temperature=inputs.temperature,
             teacher_temperature=self.teacher_temperature,
             document_pools=inputs.pairs.get("document_pools"),

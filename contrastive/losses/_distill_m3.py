@@ -34,11 +34,10 @@ class DistillM3(Loss):
     needs_scores: ClassVar[bool] = True
 
     def __call__(self, inputs: LossInputs) -> Float[Array, " B"]:
-        assert inputs.scores is not None
         return distill_m3(
             inputs.queries,
             inputs.documents,
-            inputs.scores,
+            inputs.required("scores"),
             temperature=inputs.temperature,
             teacher_temperature=self.teacher_temperature,
             **inputs.pairs,

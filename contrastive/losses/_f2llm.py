@@ -20,6 +20,8 @@ _BY_DOCUMENT = ("document_ids", "document_pools", "valid", "guide_documents")
 class F2LLM(Loss):
     """Sum of InfoNCE over the batch's positives and InfoNCE over the query's own negatives."""
 
+    kind: ClassVar[str] = "f2llm"
+
     smallest_group: ClassVar[int] = 2
 
     def __call__(self, inputs: LossInputs) -> Float[Array, " B"]:

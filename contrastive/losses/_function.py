@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import operator
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pydantic
 
-from contrastive.errors import ConfigError
+from contrastive.errors import ITSELF, ConfigError
 from contrastive.losses._loss import Loss
 from contrastive.parts import foreign_policy
 
@@ -36,12 +37,12 @@ class Function(Loss):
     def _find(cls, value: Any) -> Callable[[LossInputs], Any]:
         if isinstance(value, str):
             return _imported(value)
-        if not callable(value):
-            raise ValueError(f"expected a function of LossInputs, got {value!r:.80}")
-        if "<" in value.__qualname__:
-            raise ValueError(
-                f"the loss {value.__qualname__} is defined inside a function, where a resumed run "
-                "cannot find it; define it at the top level of a module"
+        name = getattr(value, "__qualname__", None)
+        if not callable(value) or name is None or "<" in name:
+            raise ConfigError(
+                f"is {name or repr(value):.80}, which a resumed run cannot import by its name; use "
+                "a function of LossInputs that is defined at the top level of a module",
+                field=ITSELF,
             )
         return value
 
@@ -66,11 +67,17 @@ class _Inert:
 def _imported(name: str) -> Callable[[LossInputs], Any]:
     module, _, function = name.partition(":")
     policy = foreign_policy()
-    if module not in sys.modules and policy == "inert":
-        return _Inert(name)
+    if policy == "inert":  # `__main__` is always imported, but may be another program
+        known = operator.attrgetter(function)
+        try:
+            return known(sys.modules[module])
+        except (KeyError, AttributeError):
+            return _Inert(name)
     if module not in sys.modules and policy != "import":
-        raise ValueError(f"{name!r} was not imported; import {module} first")
+        raise ConfigError(
+            f"is {name!r}, which was not imported; import {module} first", field=ITSELF
+        )
     try:
-        return getattr(importlib.import_module(module), function)
+        return operator.attrgetter(function)(importlib.import_module(module))
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"the loss {name} cannot be imported ({error})") from None

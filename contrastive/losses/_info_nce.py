@@ -158,6 +158,7 @@ def info_nce(
       arXiv:2509.20354; margin: Wang et al., 2018, arXiv:1801.09414.
     """
     check_temperature(temperature)
+    _check_choices(directions, harder)
     batch = contrast(queries, documents, several=True, **pairs)
     losses = [
         _one_softmax(
@@ -172,6 +173,19 @@ def info_nce(
         for softmax in directions
     ]
     return jnp.mean(jnp.stack(losses), axis=0)
+
+
+def _check_choices(directions: Directions, harder: str) -> None:
+    if harder not in _HARDER:
+        raise ValueError(f"harder is {harder!r}; it must be one of {', '.join(_HARDER)}")
+    if isinstance(directions, str) or any(
+        isinstance(softmax, str) or not set(softmax) <= set(masks.DIRECTIONS)
+        for softmax in directions
+    ):
+        raise ValueError(
+            f"directions is {directions!r}; it must be FORWARD, SYMMETRIC, TWO_VIEWS, ALL_IN_ONE, "
+            f"or tuples of {', '.join(masks.DIRECTIONS)}"
+        )
 
 
 def _one_softmax(batch: Contrast, temperature, directions, *, hardness, margin, smoothing, inside):

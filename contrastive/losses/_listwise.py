@@ -31,11 +31,10 @@ class Listwise(Loss):
     smallest_group: ClassVar[int] = 2
 
     def __call__(self, inputs: LossInputs) -> Float[Array, " B"]:
-        assert inputs.scores is not None
         return listwise(
             inputs.queries,
             inputs.documents,
-            inputs.scores,
+            inputs.required("scores"),
             temperature=inputs.temperature,
             target=self.target,
             document_pools=inputs.pairs.get("document_pools"),

@@ -44,6 +44,22 @@ class LossInputs:
     learned: Mapping[str, Float[Array, ""]] = dataclasses.field(default_factory=dict)
     memory: Memory = dataclasses.field(default_factory=dict)
 
+    def required(self, name: str) -> Any:
+        """Returns an attribute that the loss cannot do without.
+
+        Args:
+          name: `scores` or `labels`.
+
+        Returns:
+          Its value.
+
+        Raises:
+          ValueError: If it is None.
+        """
+        if getattr(self, name) is None:
+            raise ValueError(f"this loss needs {name}; pass {name}=... to LossInputs")
+        return getattr(self, name)
+
 
 class Loss(Part):
     """A loss, with its settings as fields.
@@ -178,7 +194,7 @@ class Sum(Loss):
             if term.loss.memory:
                 losses, new = losses
                 memory.update(_named(number, new))
-            total = total + (losses if term.weight == 1.0 else term.weight * losses)
+            total = total + (losses if _is_one(term.weight) else term.weight * losses)
         return (total, memory) if memory else total
 
     def why_not_softmax(self) -> str:
@@ -188,8 +204,9 @@ class Sum(Loss):
         return self._reason("why_not_info_nce")
 
     def _reason(self, of: str) -> str:
-        """Returns the first reason given by a term that has a softmax over negatives."""
-        reasons = [getattr(x.loss, of)() for x in self.terms if _has_softmax(x.loss)]
+        """Returns the first reason of the terms that have a softmax over negatives, or of all."""
+        terms = [x for x in self.terms if _has_softmax(x.loss)] or self.terms
+        reasons = [getattr(x.loss, of)() for x in terms]
         return next(filter(None, reasons), "")
 
     def initial_values(self) -> dict[str, float]:
@@ -203,6 +220,10 @@ class Sum(Loss):
 
     def _all(self, trait: str) -> bool:
         return all(getattr(term.loss, trait) for term in self.terms)
+
+    @property
+    def is_inert(self) -> bool:
+        return self._any("is_inert")
 
     @property
     def has_temperature(self) -> bool:
@@ -259,6 +280,11 @@ class Sum(Loss):
         for number, term in enumerate(self.terms):
             memory.update(_named(number, term.loss.memory))
         return memory
+
+
+def _is_one(weight: Any) -> bool:
+    """Returns whether a weight, which a sweep may trace, is known to be 1."""
+    return isinstance(weight, int | float) and weight == 1
 
 
 def _has_softmax(loss: Loss) -> bool:

@@ -24,9 +24,10 @@ class MarginMSE(Loss):
     smallest_group: ClassVar[int] = 2
 
     def __call__(self, inputs: LossInputs) -> Float[Array, " B"]:
-        assert inputs.scores is not None
         pools = inputs.pairs.get("document_pools")
-        return margin_mse(inputs.queries, inputs.documents, inputs.scores, document_pools=pools)
+        return margin_mse(
+            inputs.queries, inputs.documents, inputs.required("scores"), document_pools=pools
+        )
 
 
 def margin_mse(

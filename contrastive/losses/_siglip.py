@@ -32,7 +32,7 @@ class SigLIP(Loss):
             inputs.queries,
             inputs.documents,
             temperature=inputs.temperature,
-            bias=inputs.learned["bias"],
+            bias=inputs.learned.get("bias", self.bias),
             **inputs.pairs,
         )
 

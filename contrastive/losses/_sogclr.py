@@ -36,10 +36,11 @@ class SogCLR(Loss):
     memory: ClassVar[dict[str, float]] = {"log_average": -math.inf}
 
     def __call__(self, inputs: LossInputs) -> tuple[Float[Array, " B"], dict[str, Any]]:
+        start = jnp.full(len(inputs.queries), self.memory["log_average"])
         losses, log_average = sogclr(
             inputs.queries,
             inputs.documents,
-            inputs.memory["log_average"],
+            inputs.memory.get("log_average", start),
             temperature=inputs.temperature,
             gamma=self.gamma,
             rho=self.rho,
@@ -51,7 +52,7 @@ class SogCLR(Loss):
         return ""
 
 
-class Remembered(NamedTuple):
+class SogCLRResult(NamedTuple):
     """Losses, and the running averages to store for their queries.
 
     Attributes:
@@ -72,7 +73,7 @@ def sogclr(
     gamma: float = 0.8,
     rho: float = 0.0,
     **pairs: Unpack[Pairs],
-) -> Remembered:
+) -> SogCLRResult:
     """SogCLR: estimates the loss over all data; with per-query temperatures and rho > 0, iSogCLR.
 
     g_i = mean_j- exp((s_ij - s_i+) / t_i), u_i <- (1 - gamma) u_i + gamma g_i
@@ -116,7 +117,7 @@ def sogclr(
     # This term is zero in value; it carries the gradient through g at the scale of u.
     share = lax.stop_gradient(temperature * jnp.exp(log_g - log_u))
     losses = temperature * (log_u + rho) + share * (log_g - lax.stop_gradient(log_g))
-    return Remembered(jnp.where(some, losses, 0.0), jnp.where(some, log_u, log_average))
+    return SogCLRResult(jnp.where(some, losses, 0.0), jnp.where(some, log_u, log_average))
 
 
 def _average(log_old, log_new, gamma):

@@ -40,7 +40,7 @@ class SupCon(Loss):
             temperature = jnp.tile(temperature, 2)
         losses = sup_con(
             jnp.concatenate([inputs.queries, inputs.documents]),
-            jnp.tile(jnp.asarray(inputs.labels), 2),
+            jnp.tile(jnp.asarray(inputs.required("labels")), 2),
             temperature=temperature,
             inside=self.inside,
             tile=inputs.pairs.get("tile"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 from contrastive.errors import DataError
@@ -79,7 +80,7 @@ def check_row(row: Any, where: str) -> Example:
     _check_scores(row, "pos", where)
     _check_scores(row, "neg", where)
     for field in ("prompt", "type", "label"):
-        is_number = isinstance(row.get(field), int) and not isinstance(row[field], bool)
+        is_number = isinstance(row.get(field), Integral) and not isinstance(row[field], bool)
         if row.get(field) is not None and not (field == "label" and is_number):
             _check_text(row, field, where)
     return example_of(row)
@@ -126,9 +127,11 @@ def _check_scores(row: Mapping[str, Any], of: str, where: str) -> None:
     if value is None:
         return
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != count:
-        raise DataError(f'{where}: "{field}" must be {count} numbers, one for each text of "{of}"')
+        raise DataError(
+            f'{where}: "{field}" must be a list of {count} numbers, one for each text of "{of}"'
+        )
     for score in value:
-        number = isinstance(score, int | float) and not isinstance(score, bool)
+        number = isinstance(score, Real) and not isinstance(score, bool)
         if not number or not math.isfinite(score):
             raise DataError(
                 f'{where}: "{field}" must be finite numbers, but contains {score!r:.60}'

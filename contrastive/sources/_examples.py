@@ -58,27 +58,31 @@ class Examples:
         self.where = where
 
     @classmethod
-    def of(cls, rows: Sequence[Example | Mapping[str, Any]] | Examples, name: str) -> Examples:
+    def of(
+        cls,
+        rows: Sequence[Example | Mapping[str, Any]] | Examples,
+        name: str,
+        where: Callable[[int], str] | None = None,
+    ) -> Examples:
         """Checks rows and records facts about them.
 
         Args:
           rows: Examples, or mappings like the rows of a JSON-lines file. They are read by index,
             repeatedly.
           name: Name of the source in messages.
+          where: Maps an index to the location of the row, such as file and line; None names the
+            source and the index.
 
         Returns:
           The examples.
 
         Raises:
-          DataError: If a row is invalid; the message has its index.
+          DataError: If a row is invalid; the message says where it is.
         """
         if isinstance(rows, Examples):
             return rows
         digest, described = hashlib.blake2b(digest_size=16), []
-
-        def where(index: int) -> str:
-            return f"{name} row {index}"
-
+        where = where or (lambda index: f"{name} row {index}")
         for index in range(len(rows)):
             row = rows[index]
             example = check_row(as_row(row), where(index))

@@ -11,9 +11,9 @@ import shutil
 import weakref
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from contrastive.errors import DataError
 from contrastive.files import cache_directory, replacing
@@ -31,7 +31,7 @@ _ENDINGS = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 class Jsonl(Source):
     """JSON-lines files with rows {"query": str, "pos": [str], "neg": [str]}, plain or .gz."""
 
-    path: str | tuple[str, ...]
+    path: str | Annotated[tuple[str, ...], Field(min_length=1)]
     """A file, a folder whose .jsonl and .json files form one source, or several files."""
     limit: PositiveInt | None = None
     """Maximum number of rows per file; the choice of rows is random but always the same."""

@@ -47,8 +47,8 @@ class Grid:
     def __post_init__(self):
         if self.seeds < 1:
             raise ConfigError(
-                f"--seeds is {self.seeds}; it is the number of runs per setting and must be at "
-                "least 1"
+                f"is {self.seeds}; it is the number of runs per setting and must be at least 1",
+                field="seeds",
             )
         if self.base.on_divergence != "stop":
             raise ConfigError(
@@ -70,20 +70,29 @@ class Grid:
         model = self.base.model
         if self.seeds > 1 and isinstance(model, Checkpoint) and model.dropout == 0:
             raise ConfigError(
-                f"--seeds is {self.seeds}, but seeds only affect initial parameters and dropout, "
-                "and a checkpoint without dropout has neither: all seeds would give the same run; "
-                "leave --seeds out"
+                f"is {self.seeds}, but seeds only affect initial parameters and dropout, and a "
+                "checkpoint without dropout has neither: all seeds would give the same run; leave "
+                "it out",
+                field="seeds",
             )
 
     def _check_axis(self, name: str, values: Sequence[float]) -> None:
         if name in ("seed", "init_seed"):
-            raise ConfigError(f"--{name} is {values}; use --seeds N to train with N seeds")
+            raise ConfigError(
+                lambda field: f"cannot be swept; set {field('seeds')} to train with several seeds",
+                field=name,
+            )
         try:
             self.base.at(name)
         except ValueError as error:
-            raise ConfigError(f"--{name} cannot be swept: {error}") from None
+            raise ConfigError(f"cannot be swept: {error}", field=name) from None
+        if not values:
+            raise ConfigError("has no values to sweep; give at least one", field=name)
+        for value in values:
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ConfigError(f"is {value!r}; only numbers can be swept", field=name)
         if len(set(values)) < len(values):
-            raise ConfigError(f"--{name} contains a value more than once: {values}; remove it")
+            raise ConfigError(f"contains a value more than once: {values}; remove it", field=name)
 
     @property
     def members(self) -> list[Member]:

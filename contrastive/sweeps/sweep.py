@@ -152,7 +152,7 @@ def _evaluated(
             if best is not None and progress.best_step[place]:
                 params = jax.device_put(jax.tree.map(lambda x: x[place], best), jax.devices()[0])  # noqa: B023
                 assert runs.experiment.selection is not None
-                row["/".join(runs.experiment.selection)] = progress.best[place]
+                row["/".join(runs.experiment.selection)] = _number(progress.best[place])
             scores = flat(suite.scores(built.encoder.with_params(params)))
             row |= {name: _number(value) for name, value in scores.items()}
         rows.append(row)
@@ -164,7 +164,7 @@ def chosen_by(experiment: Experiment) -> str | None:
     if experiment.selection:
         return "/".join(experiment.selection)
     for name, evaluator in experiment.final_evaluators.items():
-        return f"{name}/{evaluator.main_metric}"
+        return f"{name}/{evaluator.main_metric}" if evaluator.main_metric else None
     return None
 
 
@@ -181,9 +181,9 @@ def last_metrics(folder: Path, without: Sequence[str] = ()) -> dict[int, dict[st
     return last
 
 
-def _number(value: float) -> float | None:
+def _number(value: float | None) -> float | None:
     """Returns a finite value unchanged, else None, as JSON requires."""
-    return value if math.isfinite(value) else None
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _programs(grid: Grid, traced: Sequence[str]) -> Iterator[list[Member]]:

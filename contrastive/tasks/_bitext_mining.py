@@ -8,11 +8,14 @@ from contrastive.errors import DataError
 from contrastive.lazy import np
 from contrastive.tasks._evaluator import Evaluator
 from contrastive.tasks._rows import fingerprint, read_columns, text
+from contrastive.tasks._sts import unit
 
 if TYPE_CHECKING:
     from contrastive.encoder import Encoder
 
 __all__ = ["BitextMining"]
+
+_ROWS = 1024  # sentences at a time, which bounds the matrix of cosines
 
 
 class BitextMining(Evaluator):
@@ -30,6 +33,7 @@ class BitextMining(Evaluator):
     each other."""
 
     main_metric: ClassVar[str] = "accuracy"
+    metric_names: ClassVar[tuple[str, ...]] = ("accuracy", "accuracy_1_to_2", "accuracy_2_to_1")
 
     def load(self) -> tuple[list[str], list[str]]:
         first, second = read_columns(self.data, sentence1=text, sentence2=text)
@@ -44,11 +48,9 @@ class BitextMining(Evaluator):
     def evaluate(self, encoder: Encoder, data: tuple[list[str], list[str]]) -> dict[str, float]:
         # Texts of the two languages may be equal, as names are, and are encoded once per language.
         (places1, distinct1), (places2, distinct2) = map(_distinct, data)
-        vectors1, vectors2 = map(encoder.encode_documents, (distinct1, distinct2))
-        translations = np.zeros((len(distinct1), len(distinct2)), bool)
-        translations[places1, places2] = True
-        forth = _found(_unit(vectors1), _unit(vectors2), translations)[places1].mean()
-        back = _found(_unit(vectors2), _unit(vectors1), translations.T)[places2].mean()
+        vectors1, vectors2 = (unit(encoder.encode_documents(x)) for x in (distinct1, distinct2))
+        forth = _is_found(vectors1, vectors2, places1, places2)[places1].mean()
+        back = _is_found(vectors2, vectors1, places2, places1)[places2].mean()
         return {
             "accuracy": float(forth + back) / 2,
             "accuracy_1_to_2": float(forth),
@@ -64,18 +66,22 @@ def _distinct(sentences: list[str]) -> tuple[Any, list[str]]:
     return np.array([numbers[sentence] for sentence in sentences]), list(numbers)
 
 
-def _unit(vectors: Any) -> Any:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+def _is_found(vectors: Any, candidates: Any, places: Any, translations: Any) -> Any:
+    """Returns for each vector whether one of its translations is nearer than all other candidates.
 
-
-def _found(vectors: Any, candidates: Any, translations: Any) -> Any:
-    """Returns for each vector whether a translation is nearer than all other candidates."""
-    rows = 1024  # bounds the matrix of cosines
-    found = []
-    for start in range(0, len(vectors), rows):
-        cosines = vectors[start : start + rows] @ candidates.T
-        is_translation = translations[start : start + rows]
+    Args:
+      vectors: Vectors of one language [N, D].
+      candidates: Vectors of the other language [M, D].
+      places: Index of the vector of each pair.
+      translations: Index of the candidate of each pair.
+    """
+    found = np.zeros(len(vectors), bool)
+    for start in range(0, len(vectors), _ROWS):
+        cosines = vectors[start : start + _ROWS] @ candidates.T
+        is_translation = np.zeros(cosines.shape, bool)
+        here = (places >= start) & (places < start + _ROWS)
+        is_translation[places[here] - start, translations[here]] = True
         best = np.where(is_translation, cosines, -np.inf).max(axis=1)
         rival = np.where(is_translation, -np.inf, cosines).max(axis=1)
-        found.append(best > rival)
-    return np.concatenate(found)
+        found[start : start + _ROWS] = best > rival
+    return found

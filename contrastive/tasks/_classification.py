@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import PositiveFloat, PositiveInt
 
@@ -41,7 +41,14 @@ class Classification(Evaluator):
     inverse_regularization: PositiveFloat = 1.0
     """C of the logistic regression; a larger value means a weaker L2 penalty."""
 
-    main_metric: ClassVar[str] = "knn_accuracy"
+    @property
+    def main_metric(self) -> str:
+        return "probe_accuracy" if self.method == "probe" else "knn_accuracy"
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        methods = ("knn", "probe") if self.method == "both" else (self.method,)
+        return tuple(f"{method}_{metric}" for method in methods for metric in ("accuracy", "f1"))
 
     def load(self) -> LabeledTexts:
         columns = [
@@ -93,8 +100,8 @@ class Classification(Evaluator):
 
     def describe(self, data: LabeledTexts) -> dict[str, Any]:
         return {
-            "train": len(data.train),
-            "test": len(data.test),
+            "train_texts": len(data.train),
+            "test_texts": len(data.test),
             "classes": len(set(data.train_labels)),
             "fingerprint": fingerprint(*data),
         }

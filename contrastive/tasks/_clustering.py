@@ -40,6 +40,7 @@ class Clustering(Evaluator):
     """Number of k-means runs, of which the best is used."""
 
     main_metric: ClassVar[str] = "v_measure"
+    metric_names: ClassVar[tuple[str, ...]] = ("v_measure", "homogeneity", "completeness")
 
     def load(self) -> Classes:
         data = Classes(*read_columns(self.data, text=text, label=label))

@@ -37,6 +37,9 @@ class Evaluator(Part):
 
     main_metric: ClassVar[str] = ""
     """The metric that selects the best checkpoint unless the experiment sets another one."""
+    metric_names: ClassVar[tuple[str, ...]] = ()
+    """Names of the metrics, so that a misspelled `select_best` is rejected before training; empty
+    if they are known only after an evaluation."""
 
     def __init__(self, *first: Any, **fields: Any):
         if len(first) > 1:

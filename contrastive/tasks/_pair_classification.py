@@ -31,6 +31,13 @@ class PairClassification(Evaluator):
     """JSON lines of {"sentence1": str, "sentence2": str, "label": 0 or 1}, plain or .gz."""
 
     main_metric: ClassVar[str] = "average_precision"
+    metric_names: ClassVar[tuple[str, ...]] = (
+        "average_precision",
+        "accuracy",
+        "accuracy_threshold",
+        "f1",
+        "f1_threshold",
+    )
 
     def load(self) -> LabeledPairs:
         columns = {"sentence1": text, "sentence2": text, "label": number}

@@ -28,6 +28,7 @@ class Reranking(Evaluator):
     """Prefix of the queries of rows with a "prompt"; {} stands for that prompt."""
 
     main_metric: ClassVar[str] = "MAP"
+    metric_names: ClassVar[tuple[str, ...]] = ("MAP", "MRR@10", "nDCG@10")
 
     def load(self) -> Examples:
         from contrastive.data.training_sources import open_source

@@ -33,6 +33,13 @@ class Retrieval(Evaluator):
     """Prefix of the queries of rows with a "prompt"; {} stands for that prompt."""
 
     main_metric: ClassVar[str] = "nDCG@10"
+    metric_names: ClassVar[tuple[str, ...]] = (
+        "nDCG@10",
+        "MRR@10",
+        "Recall@10",
+        "Recall@100",
+        "MAP",
+    )
 
     def load(self) -> Collection:
         from contrastive.data.training_sources import open_source

@@ -35,6 +35,7 @@ class STS(Evaluator):
 
     kind: ClassVar[str] = "sts"
     main_metric: ClassVar[str] = "spearman"
+    metric_names: ClassVar[tuple[str, ...]] = ("spearman", "pearson")
 
     def load(self) -> ScoredPairs:
         columns = {"sentence1": text, "sentence2": text, "score": number}

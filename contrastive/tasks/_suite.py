@@ -38,7 +38,7 @@ class Suite:
     def scores(self, encoder: Encoder) -> Scores:
         """Computes the scores of an encoder: metrics by evaluator and name."""
         return {
-            name: _numbers(name, evaluator.evaluate(encoder, data))
+            name: _numbers(name, evaluator.metric_names, evaluator.evaluate(encoder, data))
             for name, (evaluator, data) in self._loaded.items()
         }
 
@@ -73,26 +73,47 @@ def flat(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     }
 
 
-def named(evaluators: Sequence[Evaluator] | Mapping[str, Evaluator]) -> dict[str, Evaluator]:
-    """Names evaluators; those of a sequence are named by kind, numbered if a kind repeats."""
-    if isinstance(evaluators, Mapping):
-        return dict(evaluators)
-    names: dict[str, Evaluator] = {}
-    for evaluator in evaluators:
+def named(
+    evaluators: Evaluator | Sequence[Evaluator] | Mapping[str, Evaluator],
+) -> dict[str, Evaluator]:
+    """Names evaluators; those of a sequence are named by kind, numbered if a kind repeats.
+
+    Args:
+      evaluators: One evaluator, a sequence, or a mapping by name.
+
+    Returns:
+      The evaluators by name.
+
+    Raises:
+      ConfigError: If something else is among them.
+    """
+    if isinstance(evaluators, Evaluator):
+        evaluators = [evaluators]
+    is_mapping = isinstance(evaluators, Mapping)
+    for evaluator in evaluators.values() if is_mapping else evaluators:
         if not isinstance(evaluator, Evaluator):
             raise ConfigError(
                 f"expected evaluators, got {evaluator!r:.60}; pass instances of classes in "
                 "contrastive.tasks, such as STS"
             )
+    if is_mapping:
+        return dict(evaluators)
+    names: dict[str, Evaluator] = {}
+    for evaluator in evaluators:
         name = evaluator.short_name()
         number = sum(known.short_name() == name for known in names.values()) + 1
         names[name if number == 1 else f"{name}_{number}"] = evaluator
     return names
 
 
-def _numbers(name: str, metrics: Mapping[str, float]) -> dict[str, float]:
+def _numbers(name: str, names: Sequence[str], metrics: Mapping[str, float]) -> dict[str, float]:
     if not isinstance(metrics, Mapping):
         raise ConfigError(
             f"the evaluator {name!r} returned {metrics!r:.60}; return a dict of numbers by name"
+        )
+    if missing := [metric for metric in names if metric not in metrics]:
+        raise ConfigError(
+            f"the evaluator {name!r} did not return {', '.join(missing)}, which its metric_names "
+            f"contain; it returned {', '.join(metrics)}"
         )
     return {metric: float(value) for metric, value in metrics.items()}

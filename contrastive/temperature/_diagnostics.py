@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from contrastive.losses._negatives.contrast import Temperature, contrast
 from contrastive.losses._negatives.masks import Pairing
 from contrastive.losses._negatives.pairs import Pairs
+from contrastive.losses._partition import check_temperature
 from contrastive.similarity import normalize
 
 __all__ = ["Diagnostics", "diagnose", "summarize"]
@@ -79,6 +80,7 @@ def diagnose(
     """
     queries, documents = lax.stop_gradient((queries, documents))
     batch = contrast(queries, documents, several=True, **pairs)
+    check_temperature(temperature)
     temperature = jnp.broadcast_to(jnp.asarray(temperature, jnp.float32), len(queries))
     inverse = 1.0 / temperature
     start = _Fold(*[jnp.float32(0)] * 8)._replace(top=jnp.float32(-jnp.inf))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from contrastive.errors import ConfigError
 from contrastive.losses._loss import LossInputs
 from contrastive.losses._matryoshka import prefix
 from contrastive.losses._negatives.pairs import Pairs
@@ -48,6 +49,16 @@ class BatchLoss:
     renormalize: bool = True
     source_temperatures: bool = False
 
+    def __post_init__(self):
+        function = self.objective.function
+        reserved = {"temperature", _SOURCE_TEMPERATURES, *_PAIRS, _SCORES, "labels"}
+        if taken := reserved & {*function.initial_values(), *function.memory}:
+            raise ConfigError(
+                f"is {function.short_name()}, whose learned scalars or memory are called "
+                f"{', '.join(sorted(taken))}; rename them, since a batch has arrays of these names",
+                field="loss.function",
+            )
+
     def init(self) -> Params:
         """Returns the initial parameters of the temperature policy and, if it has any, the loss."""
         params = {}
@@ -78,7 +89,7 @@ class BatchLoss:
         Returns:
           The new rows.
         """
-        policy: Any = self.objective.policy
+        policy = self.objective.policy
         if not policy.is_individual:
             return new
         own_slopes = slopes["temperature"] * len(slopes["temperature"])
@@ -152,7 +163,8 @@ class BatchLoss:
         terms, memories = [], []
         for number, (dim, weight) in enumerate(zip(dims, weights, strict=True)):
             losses, memory = self._at(inputs, number, dim)
-            terms.append(losses if len(dims) == 1 and weight == 1.0 else weight * losses)
+            is_whole = isinstance(weight, int | float) and weight == 1  # a sweep may trace it
+            terms.append(losses if is_whole else weight * losses)
             memories.append(memory)
         memory = {
             name: jnp.stack([one[name] for one in memories], axis=1) for name in function.memory

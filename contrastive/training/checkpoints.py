@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ class Progress:
       worse: Number of evaluations since the best one.
       saved_step: Last step at which some run improved and parameters were saved.
       raised: How often the temperature was raised after the run diverged.
+      evaluated_step: Step of the last evaluation.
     """
 
     best: tuple[float | None, ...]
@@ -36,6 +38,7 @@ class Progress:
     worse: tuple[int, ...]
     saved_step: int = 0
     raised: int = 0
+    evaluated_step: int = 0
 
     @classmethod
     def start(cls, runs: int) -> Progress:
@@ -57,7 +60,11 @@ class Progress:
         """
         settled = [patience is not None and worse >= patience for worse in self.worse]
         improved = [
-            value is not None and not done and (best is None or value > best)
+            # A score that is not a number, as of a collapsed encoder, is never the best.
+            value is not None
+            and math.isfinite(value)
+            and not done
+            and (best is None or value > best)
             for value, best, done in zip(values, self.best, settled, strict=True)
         ]
         each = zip(values, self.best, self.best_step, self.worse, improved, settled, strict=True)
@@ -67,7 +74,7 @@ class Progress:
         ]
         best, best_step, worse = zip(*new, strict=True)
         saved_step = step if any(improved) else self.saved_step
-        return Progress(best, best_step, worse, saved_step, self.raised), improved
+        return Progress(best, best_step, worse, saved_step, self.raised, step), improved
 
     def is_over(self, patience: int | None) -> bool:
         """Whether all runs have exhausted the patience."""

@@ -102,13 +102,16 @@ class Experiment(Config):
             return None
         if self.select_best is None:
             name, evaluator = next(iter(self.evaluators.items()))
-            return name, evaluator.main_metric
+            return (name, evaluator.main_metric) if evaluator.main_metric else None
         name, _, metric = self.select_best.partition("/")
         return name, metric
 
     @pydantic.model_validator(mode="after")
     def _goes_together(self):
         loss, data = self.loss, self.data
+        parts = (self.model, *self.evaluators.values(), loss.function, loss.policy)
+        if any(part.is_inert for part in parts):
+            return self  # the traits of placeholders are unknown; the run was validated before
         if self.batch_size % loss.negative_groups:
             raise ConfigError(
                 f"is {loss.negative_groups}, which does not divide the batch of "
@@ -172,6 +175,12 @@ def _check_evaluations(experiment: Experiment) -> None:
             raise ValueError(
                 f"select_best is {experiment.select_best!r}; it must be EVALUATOR/METRIC, and the "
                 f"evaluators are {known}"
+            )
+        names = evaluators[name].metric_names
+        if names and metric not in names:
+            raise ConfigError(
+                f"is {experiment.select_best!r}, but {name} has the metrics {', '.join(names)}",
+                field="select_best",
             )
         return
     for name, evaluator in list(evaluators.items())[:1]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
+import threading
 
 
 class Interrupt:
     """Context in which SIGTERM and the first Ctrl-C set `asked`.
 
-    A second Ctrl-C interrupts immediately.
+    A second Ctrl-C interrupts immediately. Outside the main thread, signals have no effect.
     """
 
     def __init__(self):
@@ -16,13 +17,15 @@ class Interrupt:
         self._before = {}
 
     def __enter__(self) -> Interrupt:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._ask)
+        # Python delivers signals to the main thread only, and other threads cannot set handlers.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(self, *exception) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _ask(self, number, frame) -> None:
         del frame

@@ -109,6 +109,10 @@ class Loop:
         with log, self._bar(step) as bar, Interrupt() as interrupt:
             if place.raised:
                 write_raise(log, runs, self._workdir, step, state)
+            if step > progress.evaluated_step and self._evaluates_at(step):
+                # The evaluation of this checkpoint failed in an earlier session.
+                with log.paused():
+                    progress = self._evaluate_or_save(step, state, progress, log)
             while step < config.steps and not batch.stop and not self._is_over(progress):
                 log_now = step == 0 or self._due(step + 1, config.log_steps)
                 state, metrics = runs.step(state, batch.batch, log_now)
@@ -117,7 +121,7 @@ class Loop:
                 # The next batch is prepared while the devices compute. From here on, feed.position
                 # is the position before that batch, which belongs to this state.
                 batch = feed.take(interrupt.asked)
-                evaluate = bool(self._evaluators) and self._due(step, config.eval_steps)
+                evaluate = self._evaluates_at(step)
                 save = self._due(step, config.save_steps)
                 detail = self._due(step, config.detail_steps)
                 if sound and (log_now or evaluate or save or detail):
@@ -129,7 +133,7 @@ class Loop:
                 if evaluate or save or detail:
                     with log.paused():
                         if evaluate:
-                            progress = self._evaluate(step, state, progress, log)
+                            progress = self._evaluate_or_save(step, state, progress, log)
                         if detail or self._is_over(progress):
                             log.write_details(step, runs.describe(state, batch.batch), state)
                         if save:
@@ -142,6 +146,18 @@ class Loop:
             self._checkpoints.wait()
         finished = step == config.steps or self._is_over(progress)
         return Trained(step, state, progress, finished, log.seconds, log.waited)
+
+    def _evaluates_at(self, step: int) -> bool:
+        return step > 0 and bool(self._evaluators) and self._due(step, self._config.eval_steps)
+
+    def _evaluate_or_save(self, step: int, state: PyTree, progress: Progress, log: Log) -> Progress:
+        """Evaluates; if an evaluator fails, the state is saved first, so that no step is lost."""
+        try:
+            return self._evaluate(step, state, progress, log)
+        except Exception:
+            self._save(step, state, progress)
+            self._checkpoints.wait()
+            raise
 
     def _evaluate(self, step: int, state: PyTree, progress: Progress, log: Log) -> Progress:
         """Scores every run, and saves the parameters of those that improved."""

@@ -1,4 +1,4 @@
-"""Converts configs that earlier versions wrote."""
+"""Converts configs and results that earlier versions wrote."""
 
 from __future__ import annotations
 
@@ -39,6 +39,29 @@ def current(config: Any) -> dict[str, Any]:
     if new["evaluators"]:
         new["select_best"] = f"validation/{config['metric']}"
     return {**new, "data": data, "loss": _objective(new["loss"])}
+
+
+def current_results(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Converts stored results to the format of this version.
+
+    Args:
+      results: The contents of results.json.
+
+    Returns:
+      The results. Scores of earlier versions, which had a single task, are those of "test".
+    """
+    scores = results.get("scores", {})
+    if not any(isinstance(value, int | float) for value in scores.values()):
+        return dict(results)
+    counts = {name: results[name] for name in ("queries", "documents") if name in results}
+    new = {name: x for name, x in results.items() if name not in (*counts, "bm25", "validation")}
+    return {
+        **new,
+        "select_best": {f"validation/{n}": x for n, x in results.get("validation", {}).items()},
+        "scores": {"test": dict(scores)},
+        "baselines": {"test": {"BM25": results["bm25"]}} if results.get("bm25") else {},
+        "evaluators": {"test": {"task": results.get("task", "test"), **counts}},
+    }
 
 
 def _objective(loss: Mapping[str, Any]) -> dict[str, Any]:

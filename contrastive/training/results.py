@@ -53,6 +53,12 @@ def write_results(
     batch_loss = built.functions.batch_loss(config)
     scalars = batch_loss.scalars(params, trained.state.step, trained.state.memory)
     temperature = float(scalars["temperature"])
+    on_host = host_arrays(params["encoder"], built.encoder.mesh)
+    if distributed.is_first():  # before the evaluators, which may fail
+        model = dataclasses.replace(
+            built.functions.start.model, params=on_host, temperature=temperature
+        )
+        save(model_folder, model)
     encoder = built.encoder.with_params(params["encoder"])
     (best,), (best_step,) = trained.progress.best, trained.progress.best_step
     results: Results = {
@@ -70,12 +76,7 @@ def write_results(
         "hardware": hardware(),
         "versions": versions(),
     }
-    on_host = host_arrays(params["encoder"], built.encoder.mesh)
     if distributed.is_first():
-        model = dataclasses.replace(
-            built.functions.start.model, params=on_host, temperature=temperature
-        )
-        save(model_folder, model)
         write_json(workdir / RESULTS, results)
     return results
 
@@ -93,7 +94,8 @@ def evaluation(suite: Suite, encoder: Any) -> dict[str, Any]:
 
 def command() -> str:
     """Returns the command line without secrets; empty in a notebook or another program."""
-    if Path(sys.argv[0]).name not in ("contrastive", "__main__.py"):
+    program = Path(sys.argv[0])
+    if program.name != "contrastive" and program.parts[-2:] != ("contrastive", "__main__.py"):
         return ""
     words = shlex.join(["contrastive", *sys.argv[1:]])
     return re.sub(r"(--token[= ])\S+", r"\1...", words)

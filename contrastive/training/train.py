@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from contrastive.training.build import build
 from contrastive.training.checkpoints import Checkpoints
 from contrastive.training.experiment import Experiment
 from contrastive.training.loop import Loop
-from contrastive.training.results import Results, write_results
+from contrastive.training.results import RESULTS, Results, write_results
 from contrastive.training.runs import SingleRun
 from contrastive.training.workdir import check, check_inputs, claimed
 
@@ -54,6 +55,9 @@ def train_experiment(
             stack.enter_context(claimed(workdir, config, built.inputs, overwrite=overwrite))
         distributed.barrier("claimed")
         check_inputs(workdir, built.inputs)
+        folder = model_folder or workdir / "model"
+        if (workdir / RESULTS).exists() and folder.is_dir():
+            return json.loads((workdir / RESULTS).read_text(encoding="utf-8"))
         checkpoints = Checkpoints(workdir / "checkpoints", config.keep_checkpoints)
         stack.enter_context(checkpoints)
         run = SingleRun(config, built)
@@ -62,5 +66,4 @@ def train_experiment(
         if not trained.finished:
             return None
         best = run.best(checkpoints, trained.state, trained.progress)
-        folder = model_folder or workdir / "model"
         return write_results(config, built, trained, best, workdir, folder)

@@ -35,6 +35,7 @@ def check(workdir: Path, config: Experiment, *, overwrite: bool = False) -> None
         differ), contains something else, or cannot be written.
     """
     if (workdir / _CONFIG).exists():
+        _refuse_other_folders(workdir)
         if not overwrite:
             _refuse_older_version(workdir)
         different = []
@@ -49,7 +50,11 @@ def check(workdir: Path, config: Experiment, *, overwrite: bool = False) -> None
                 ),
                 see=("workdir",),
             )
-    elif workdir.is_dir() and any(not p.name.startswith(".") for p in workdir.iterdir()):
+    elif workdir.is_dir() and any(
+        # A run that was killed at its very start leaves only the fingerprints.
+        not p.name.startswith(".") and p.name != _INPUTS
+        for p in workdir.iterdir()
+    ):
         raise FolderError(
             f"{workdir} is not empty and contains no {_CONFIG} of a run; choose another folder",
             see=("workdir",),
@@ -59,6 +64,17 @@ def check(workdir: Path, config: Experiment, *, overwrite: bool = False) -> None
         raise FolderError(
             f"{workdir} cannot be written: {existing} is not a folder that you may write to"
         )
+
+
+def _refuse_other_folders(workdir: Path) -> None:
+    """Rejects folders with another config.json, such as model folders of Hugging Face."""
+    with contextlib.suppress(ValueError):
+        stored = json.loads((workdir / _CONFIG).read_bytes())
+        if not isinstance(stored, dict) or not {"name", "steps", "data"} <= stored.keys():
+            raise FolderError(
+                f"{workdir / _CONFIG} is not the config of a run; choose another folder",
+                see=("workdir",),
+            )
 
 
 def _refuse_older_version(workdir: Path) -> None:

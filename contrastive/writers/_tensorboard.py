@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from contrastive.errors import ConfigError
+from contrastive.lazy import optional
 from contrastive.writers._writer import OpenWriter, Writer
 
 __all__ = ["TensorBoard"]
@@ -18,16 +18,9 @@ class TensorBoard(Writer):
     kind: ClassVar[str] = "tensorboard"
 
     def open(self, workdir: Path, name: str, resume_step: int) -> OpenWriter:
-        try:
-            from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
-        except ImportError:
-            raise ConfigError(
-                "includes tensorboard, which is not installed; run "
-                'pip install "contrastive[tensorboard]"',
-                field="writers",
-            ) from None
+        writer = optional("tensorboardX", "tensorboard").SummaryWriter
         folder = str(workdir / "tensorboard")
-        return _EventFiles(SummaryWriter(folder, purge_step=resume_step + 1))
+        return _EventFiles(writer(folder, purge_step=resume_step + 1))
 
 
 class _EventFiles:

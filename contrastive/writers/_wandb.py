@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from contrastive.errors import ConfigError
+from contrastive.lazy import optional
 from contrastive.writers._writer import OpenWriter, Writer
 
 __all__ = ["WandB"]
@@ -22,13 +22,7 @@ class WandB(Writer):
 
     def open(self, workdir: Path, name: str, resume_step: int) -> OpenWriter:
         del resume_step
-        try:
-            import wandb  # pyright: ignore[reportMissingImports]
-        except ImportError:
-            raise ConfigError(
-                'includes wandb, which is not installed; run pip install "contrastive[wandb]"',
-                field="writers",
-            ) from None
+        wandb = optional("wandb", "wandb")
         id_file = workdir / "wandb_id.txt"
         if not id_file.exists():
             id_file.write_text(wandb.util.generate_id())

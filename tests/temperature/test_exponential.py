@@ -33,4 +33,4 @@ def test_the_logarithm_changes_linearly():
 @pytest.mark.parametrize("fields", [{"last": 0.0}, {"last": -1.0}, {"steps": 0}])
 def test_impossible_settings_are_refused(fields):
     with pytest.raises(ValueError, match=next(iter(fields))):
-        Exponential(**fields)
+        Exponential(**{"last": 0.02, **fields})

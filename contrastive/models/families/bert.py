@@ -132,9 +132,9 @@ class _Layer(nn.Module):
 
 
 class Bert(Family):
-    """The family of BERT, RoBERTa, XLM-RoBERTa and CamemBERT."""
+    """The family of BERT."""
 
-    model_types: ClassVar[tuple[str, ...]] = ("bert", "roberta", "xlm-roberta", "camembert")
+    model_types: ClassVar[tuple[str, ...]] = ("bert",)
     modules: ClassVar[tuple[tuple[str, str], ...]] = (
         (r"word_embedding", r"embeddings.word_embeddings"),
         (r"position_embedding", r"embeddings.position_embeddings"),
@@ -163,7 +163,6 @@ class Bert(Family):
         expect(config, "is_decoder", (False,))
         width = config["hidden_size"]
         expect(config, "embedding_size", (width,))
-        roberta = config["model_type"] != "bert"
         spec = Spec(
             vocab_size=config["vocab_size"],
             width=width,
@@ -171,8 +170,7 @@ class Bert(Family):
             heads=config["num_attention_heads"],
             mlp_width=config["intermediate_size"],
             positions=config["max_position_embeddings"],
-            # RoBERTa's first position follows the id of the padding token.
-            first_position=config.get("pad_token_id", 1) + 1 if roberta else 0,
+            first_position=cls.first_position(config),
             token_types=config.get("type_vocab_size", 2),
             activation=config.get("hidden_act", "gelu"),
             norm_eps=config.get("layer_norm_eps", 1e-12),
@@ -180,3 +178,19 @@ class Bert(Family):
             attention_dropout=compute.rate(config.get("attention_probs_dropout_prob", 0.1)),
         )
         return BertEncoder(spec, compute.dtype, compute.remat)
+
+    @classmethod
+    def first_position(cls, config: HFConfig) -> int:
+        """Returns the position id of a text's first token."""
+        del config
+        return 0
+
+
+class Roberta(Bert):
+    """The family of RoBERTa, XLM-RoBERTa and CamemBERT, whose positions follow the padding id."""
+
+    model_types: ClassVar[tuple[str, ...]] = ("roberta", "xlm-roberta", "camembert")
+
+    @classmethod
+    def first_position(cls, config: HFConfig) -> int:
+        return config.get("pad_token_id", 1) + 1

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from contrastive.errors import ConfigError
 from contrastive.lazy import modules_of
+from contrastive.parts import descendants
 
 __all__ = ["Compute", "Family", "HFConfig", "expect"]
 
@@ -38,7 +39,7 @@ class Compute:
 class Family:
     """An architecture of published checkpoints, with the names of its weights.
 
-    `Checkpoint` loads the checkpoints of every subclass.
+    `Checkpoint` loads the checkpoints of every subclass that sets `model_types`.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ()
@@ -59,7 +60,8 @@ class Family:
           compute: Settings that are not part of the checkpoint.
 
         Returns:
-          The module. Its `max_length` is the maximum number of tokens per text.
+          The module, with the attributes `width`, `vocab_size` and `max_length`, the maximum
+          number of tokens per text.
 
         Raises:
           ConfigError: If config.json has an unsupported setting.
@@ -72,7 +74,11 @@ def families() -> dict[str, type[Family]]:
     """Returns all families by `model_type`."""
     for _ in modules_of("contrastive.models.families"):
         pass
-    return {kind: family for family in Family.__subclasses__() for kind in family.model_types}
+    return {
+        kind: family
+        for family in descendants(Family)
+        for kind in vars(family).get("model_types", ())  # not those that it inherits
+    }
 
 
 def family_of(config: HFConfig) -> type[Family]:

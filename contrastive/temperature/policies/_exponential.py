@@ -28,7 +28,7 @@ class Exponential(Policy):
     0.02
     """
 
-    last: PositiveFloat = 0.02
+    last: PositiveFloat
     """Final temperature."""
     steps: PositiveInt | None = None
     """Number of steps until the final temperature; None means the whole run."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+import pydantic
 from pydantic import PositiveFloat
 
 from contrastive.lazy import jnp
-from contrastive.temperature.policies._policy import Policy, check_range
+from contrastive.temperature.policies._policy import Policy, check_limits, check_range
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -39,6 +40,11 @@ class Learned(Policy):
 
     is_learned: ClassVar[bool] = True
     can_be_raised: ClassVar[bool] = True
+
+    @pydantic.model_validator(mode="after")
+    def _limits_are_ordered(self):
+        check_limits(self.minimum, self.maximum)
+        return self
 
     def init(self, initial) -> Params:
         return {"log_scale": -jnp.log(jnp.float32(initial))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from contrastive.errors import ConfigError
 from contrastive.lazy import jax
 from contrastive.losses._partition import check_temperature
 from contrastive.parts import Part
@@ -38,9 +39,10 @@ class Policy(Part):
     is_scheduled: ClassVar[bool] = False
     """Whether the temperature depends only on the step."""
     is_learned: ClassVar[bool] = False
-    """Whether the optimizer updates the parameters; it then needs a field `learning_rate`."""
+    """Whether the optimizer updates the parameters; the policy then needs a field
+    `learning_rate`."""
     is_individual: ClassVar[bool] = False
-    """Whether every training query has its own temperature."""
+    """Whether every training query has its own temperature, which `update` changes."""
     can_be_raised: ClassVar[bool] = False
     """Whether `scaled` can raise the temperature, as a diverged run may require."""
 
@@ -75,6 +77,20 @@ class Policy(Part):
         """Brings parameters back into their range after an update."""
         return params
 
+    def update(
+        self, temperatures: Float[Array, " B"], slopes: Float[Array, " B"]
+    ) -> Float[Array, " B"]:
+        """Returns the new temperatures of a batch's queries, for a policy that `is_individual`.
+
+        Args:
+          temperatures: Temperatures of the queries before the step [B].
+          slopes: Gradient of each query's loss with respect to its temperature [B].
+
+        Returns:
+          The new temperatures [B].
+        """
+        raise self._not_implemented("update")
+
     def scaled(self, params: Params, factor: float) -> Params:
         """Returns parameters whose temperature is `factor` times higher."""
         raise self._not_implemented("scaled")
@@ -99,6 +115,18 @@ class Policy(Part):
         Raises:
           ValueError: If it is outside; the message names the temperature and the range.
         """
+
+
+def check_limits(minimum: float, maximum: float) -> None:
+    """Rejects limits of a temperature in the wrong order.
+
+    Raises:
+      ConfigError: If the minimum exceeds the maximum. Traced values, as in a sweep, pass.
+    """
+    if any(isinstance(x, jax.core.Tracer) for x in (minimum, maximum)):
+        return
+    if minimum > maximum:
+        raise ConfigError(f"is {minimum}, above the maximum, {maximum}; lower it", field="minimum")
 
 
 def check_range(initial, minimum, maximum) -> None:
