@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 import zlib
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from contrastive.cli import main
+from contrastive.cli.main import _place_of_file
 from contrastive.sources.pydoc import dataset
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -199,3 +201,94 @@ def test_a_bad_temperature_is_answered_without_a_traceback(tmp_path):
     assert "temperature is -1.0: input should be greater than 0" in unwrapped(message)
     assert "Traceback" not in message
     assert not (tmp_path / "r").exists()
+
+
+EXPERIMENT = """
+import contrastive
+from contrastive.config import Data, Experiment, Jsonl, Static, TensorBoard, WandB
+
+
+class Noted(contrastive.writers.Writer):
+    '''A writer with a setting that has no default.'''
+
+    path: str
+
+
+writers = (WandB(project="p"), Noted(path="a"), Noted(path="b"))
+default = Experiment(
+    name="t", steps=2, batch_size=8, data=Data(train=Jsonl(path="rows.jsonl")), model=Static(), writers=writers
+)
+plain = default.replace(writers=(TensorBoard(),))
+"""
+
+
+@pytest.fixture
+def parsed(tmp_path, monkeypatch):
+    """Runs train, and returns its experiment without training it."""
+    (tmp_path / "written.py").write_text(EXPERIMENT)
+    found = []
+    monkeypatch.setattr(
+        "contrastive.training.train.train_experiment", lambda *given: found.append(given[0])
+    )
+
+    def run(*words):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            contrastive("train", tmp_path / "written.py", "--workdir", tmp_path / "r", *words)
+        return found.pop()
+
+    yield run
+    sys.modules.pop("written", None)
+
+
+def test_writers_of_the_file_keep_their_settings(parsed):
+    def writers(*words):
+        return [writer.model_dump() for writer in parsed(*words).writers]
+
+    wandb = {"kind": "wandb", "project": "p"}
+    first, second = ({"kind": "written:Noted", "path": path} for path in "ab")
+    board = {"kind": "tensorboard"}
+    assert writers() == [wandb, first, second]
+    assert writers("--writers", "wandb") == [wandb]
+    chosen = ("written:Noted", "tensorboard", "written:Noted")
+    assert writers("--writers", *chosen) == [first, board, second]
+    assert writers("--writers") == []
+    plain = ("--setting", "plain")
+    assert writers(*plain) == [board]
+    assert writers(*plain, "--writers", "wandb") == [{"kind": "wandb", "project": None}]
+
+
+def test_help_of_an_experiment_with_writers(parsed, tmp_path):
+    shown = contrastive("train", tmp_path / "written.py", "--help")
+    assert "--writers" in shown
+    assert "written:Noted" in shown
+    parsed()
+
+
+def test_the_file_may_stand_anywhere(parsed, tmp_path):
+    file = tmp_path / "written.py"
+    for words in (
+        ["--workdir", "r", file, "--steps", "7"],
+        ["--steps", "7", "--workdir", "r", file],
+        ["--workdir", "quickstart", file, "--steps", "7"],
+    ):
+        shown = contrastive("train", *words)
+        assert "Stopped and saved" in shown
+    message = contrastive("train", "--workdir", "r", "nowhere", code=1)
+    assert "'nowhere' is neither a Python file nor an experiment of this package" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (["quickstart", "--workdir", "r"], 0),
+        (["--workdir", "quickstart", "--steps", "7", "quickstart"], 4),
+        (["--workdir", "r", "quickstart", "--setting", "own.py"], 2),
+        (["--workdir", "r", "--flag", "own.py"], 3),
+        (["nowhere", "--workdir", "r"], 0),
+        (["--workdir", "r"], None),
+        ([], None),
+    ],
+)
+def test_the_place_of_the_file(words, place):
+    assert _place_of_file(words) == place

@@ -29,14 +29,19 @@ def experiment_file(name: str) -> Path:
                 f"{name}: no such file; expected a Python file that defines an Experiment"
             )
         return Path(name)
-    room = Path(str(files("contrastive"))) / "experiments"
-    known = sorted(path.stem for path in room.glob("*.py") if not path.stem.startswith("_"))
+    known = built_in_experiments()
     if name not in known:
         raise ConfigError(
             f"{name!r} is neither a Python file nor an experiment of this package; those are "
             f"{', '.join(known)}"
         )
-    return room / f"{name}.py"
+    return known[name]
+
+
+def built_in_experiments() -> dict[str, Path]:
+    """Returns the files of the experiments that come with the package, by name."""
+    room = Path(str(files("contrastive"))) / "experiments"
+    return {path.stem: path for path in sorted(room.glob("[!_]*.py"))}
 
 
 def load_experiments(file: Path) -> dict[str, Experiment]:
