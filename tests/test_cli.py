@@ -16,6 +16,7 @@ import pytest
 from contrastive.cli import main
 from contrastive.cli.main import _place_of_file
 from contrastive.sources.pydoc import dataset
+from contrastive.tasks import Evaluator
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -216,7 +217,12 @@ class Noted(contrastive.writers.Writer):
 
 writers = (WandB(project="p"), Noted(path="a"), Noted(path="b"))
 default = Experiment(
-    name="t", steps=2, batch_size=8, data=Data(train=Jsonl(path="rows.jsonl")), model=Static(), writers=writers
+    name="t",
+    steps=2,
+    batch_size=8,
+    data=Data(train=Jsonl(path="rows.jsonl")),
+    model=Static(),
+    writers=writers,
 )
 plain = default.replace(writers=(TensorBoard(),))
 """
@@ -292,3 +298,75 @@ def test_the_file_may_stand_anywhere(parsed, tmp_path):
 )
 def test_the_place_of_the_file(words, place):
     assert _place_of_file(words) == place
+
+
+TASKS = """
+from contrastive.tasks import Evaluator
+
+class Lengths(Evaluator):
+    '''Mean length of texts.'''
+
+    texts: tuple[str, ...] = ("a", "bc")
+    least: int = 1
+
+    def evaluate(self, encoder, data):
+        return {"length": 1.5}
+
+    def describe(self, data):
+        return {"words": 1234, "longest": 2, "sorted": True, "share": 0.5}
+
+evaluators = {"own": Lengths()}
+"""
+
+
+@pytest.fixture
+def tasks(tmp_path):
+    yield tmp_path / "own_tasks.py"
+    sys.modules.pop("own_tasks", None)
+
+
+def test_every_count_of_an_evaluator_is_shown(run, tasks):
+    tasks.write_text(TASKS)
+    shown = contrastive("evaluate", run, "--tasks", tasks)
+    assert "own: 1,234 words, 2 longest\n" in shown
+    assert "1.500" in shown
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("", "the file does not define `evaluators`; define a dict, such as evaluators = {"),
+        ("evaluators = [1, 2]", "`evaluators` is [1, 2], but must be evaluators by name; define"),
+        ("evaluators = {'a': 'b'}", "evaluators['a'] is 'b', but must be an evaluator, under a"),
+        ("evaluators = {7: STS('a')}", "evaluators[7] is STS("),
+        ("evaluators = {'sts': STS('a')}", "evaluators['sts'] has the name of a task that another"),
+    ],
+)
+def test_a_file_of_tasks_is_checked(tasks, lines, words):
+    tasks.write_text(f"from contrastive.tasks import STS\n{lines}\n")
+    message = contrastive("evaluate", "r", "--sts", "sts.jsonl", "--tasks", tasks, code=1)
+    assert f"--tasks {tasks}: {words}" in message
+
+
+def test_every_evaluator_of_one_path_has_a_flag(run, tmp_path):
+    shown = unwrapped(contrastive("evaluate", "--help"))
+    for evaluator in Evaluator.known().values():
+        if evaluator.is_built_in() and evaluator.short_name() != "classification":
+            assert f"{evaluator.summary()} Data: " in shown
+    for flag in ("retrieval", "sts", "pairs", "reranking", "clustering", "bitext-mining"):
+        assert f"--{flag} [STR" in shown
+    rows = [{"sentence1": text, "sentence2": text} for text in ("add two", "open a file")]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    shown = contrastive("evaluate", run, "--bitext-mining", tmp_path / "pairs.jsonl")
+    assert "pairs: 2 pairs" in shown
+    assert shown.count("1.000") == 3
+
+
+def test_a_model_names_no_documents_to_search(run, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 8}')
+    for folder in (run / "model", tmp_path):
+        message = contrastive("search", folder, "words", code=1)
+        assert message == (
+            f"contrastive: {folder} is the folder of a model, which names no documents; give "
+            "--corpus FILE, one document per line"
+        )
