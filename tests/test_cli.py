@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -15,6 +16,7 @@ import pytest
 
 from contrastive.cli import main
 from contrastive.cli.main import _place_of_file
+from contrastive.cli.stopping import stoppable
 from contrastive.sources.pydoc import dataset
 from contrastive.tasks import Evaluator
 
@@ -370,3 +372,18 @@ def test_a_model_names_no_documents_to_search(run, tmp_path):
             f"contrastive: {folder} is the folder of a model, which names no documents; give "
             "--corpus FILE, one document per line"
         )
+
+
+def test_help_says_how_parts_are_chosen(parsed, tmp_path):
+    for words in (["train"], ["sweep"], ["train", "quickstart"], ["sweep", "quickstart"]):
+        shown = unwrapped(contrastive(*words, "--help"))
+        assert "then set its fields: loss.function:hard-negative --loss.function.beta 2." in shown
+    chosen = parsed("loss.function:hard-negative", "--loss.function.beta", "2").loss.function
+    assert (chosen.kind, chosen.beta) == ("hard_negative", 2.0)
+
+
+def test_a_stopped_command_says_how_to_resume(capsys):
+    with stoppable():
+        os.kill(os.getpid(), signal.SIGTERM)
+    said = "Stopped. Everything saved so far is intact; run the same command again to resume.\n"
+    assert capsys.readouterr().out == said

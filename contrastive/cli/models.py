@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, TypeAlias
 import pydantic
 import tyro
 
-from contrastive.cli.task_flags import TaskPaths, tasks_of_file, tasks_of_paths, unused_name
+from contrastive.cli.task_flags import (
+    NO_PATHS,
+    TaskPaths,
+    tasks_of_file,
+    tasks_of_paths,
+    unused_name,
+)
 from contrastive.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,7 +32,7 @@ def evaluate(
     model: tyro.conf.Positional[str],
     /,
     *,
-    paths: Annotated[TaskPaths, tyro.conf.arg(name="")] = TaskPaths(),  # noqa: B008
+    paths: Annotated[TaskPaths, tyro.conf.arg(name="")] = NO_PATHS,
     split: str = "test",
     classification: tuple[str, str] | None = None,
     tasks: Path | None = None,

@@ -56,10 +56,11 @@ def _flags() -> type:
     return dataclasses.make_dataclass("TaskPaths", fields, frozen=True)
 
 
+NO_PATHS: Any = _flags()()
 if TYPE_CHECKING:
     TaskPaths: TypeAlias = Any
 else:
-    TaskPaths = _flags()
+    TaskPaths = type(NO_PATHS)
 
 
 def tasks_of_paths(paths: TaskPaths, settings: Mapping[str, Any]) -> dict[str, Evaluator]:
