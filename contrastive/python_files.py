@@ -43,7 +43,7 @@ def execute(file: Path) -> ModuleType:
             spec.loader.exec_module(module)
         except Exception as error:
             frames = traceback.extract_tb(error.__traceback__)
-            line = max((f.lineno or 0 for f in frames if f.filename == str(file)), default=0)
+            line = max((f.lineno or 0 for f in frames if f.filename == spec.origin), default=0)
             where = f"{file}:{line}" if line else str(file)
             raise ConfigError(f"{where}: {type(error).__name__}: {error}") from error
     return module

@@ -277,7 +277,7 @@ def test_files_that_import_modules_beside_them_are_found_from_anywhere(folder):
     assert execute(folder / "own_experiment.py").default.name == "own"
 
 
-def test_the_executed_module_is_the_one_of_its_name(tmp_path):
+def test_the_executed_module_is_the_one_of_its_name(tmp_path, monkeypatch):
     file = tmp_path / "executed_twice.py"
     for number in (1, 2):
         file.write_text(f"number = {number}\n{'#' * number}\n")
@@ -285,9 +285,11 @@ def test_the_executed_module_is_the_one_of_its_name(tmp_path):
         assert module.number == number
         assert sys.modules["executed_twice"] is module
     file.write_text("number = 3\nraise ValueError('no')\n")
-    with pytest.raises(ConfigError, match=r"executed_twice.py:2: ValueError: no"):
-        execute(file)
-    assert sys.modules["executed_twice"] is module
+    monkeypatch.chdir(tmp_path)
+    for path in (file, Path(file.name)):
+        with pytest.raises(ConfigError, match=r"executed_twice.py:2: ValueError: no"):
+            execute(path)
+        assert sys.modules["executed_twice"] is module
 
 
 @pytest.mark.parametrize("name", ["json.py", "sys.py", "namesake.py"])
