@@ -11,7 +11,7 @@ quickstart: $(VENV)/installed
 
 install: $(VENV)/installed
 
-# Minutes, for every change.
+# Fast tests, to run for every change (minutes).
 test: $(VENV)/installed-dev
 	$(PYTEST) -m "not slow" --doctest-modules contrastive tests --ignore tests/peers
 
@@ -46,8 +46,9 @@ lint: $(VENV)/installed-dev
 types: $(VENV)/installed-dev
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
 
+# What the other targets install and build. Trained models, in runs/, stay.
 clean:
-	rm -rf $(VENV) runs site
+	rm -rf $(VENV) site
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -21,8 +21,8 @@ from contrastive.devices.mesh import make_mesh
 from contrastive.encoding import embed_tokens, host_arrays
 from contrastive.errors import ConfigError, DataError, FolderError
 from contrastive.interop.hf_export import save
-from contrastive.interop.hf_import import OURS, load
-from contrastive.interop.hub import local_folder
+from contrastive.interop.hf_import import load
+from contrastive.interop.run_model import model_folder
 from contrastive.interop.pretrained import PretrainedModel
 from contrastive.models.families.family import Compute
 from contrastive.models.linen.embedder import Embedder, Pooling
@@ -98,9 +98,7 @@ class Encoder:
             raise ConfigError(
                 f"is {dtype!r}; it must be {' or '.join(get_args(DType))}", field="dtype"
             )
-        folder = _model_of_run(Path(name))
-        if folder is None:
-            folder = local_folder(str(name), revision=revision, cache_dir=cache_dir)
+        folder = model_folder(name, revision=revision, cache_dir=cache_dir)
         keep_compiled_programs()
         model = load(folder, Compute(jnp.dtype(dtype)))
         if pooling is None and model.pooling is None:
@@ -323,18 +321,3 @@ def _checked(texts: Iterable[str]) -> list[str]:
                 f"text {number} is not a string: {text!r:.60}; convert it to a string or remove it"
             )
     return strings
-
-
-def _model_of_run(folder: Path) -> Path | None:
-    """Returns the model folder of a run, or None if the folder is not a run's."""
-    if (folder / "model").is_dir():
-        return folder / "model"
-    if not (folder / "inputs.json").is_file():
-        return None
-    above = folder.absolute().parent  # where `contrastive finetune` saves the model
-    if (above / OURS).is_file():
-        return above
-    raise FolderError(
-        f"{folder} is the folder of a run that is not finished, or of a sweep, and contains no "
-        "model; run the same command again to finish a run"
-    )

@@ -4,8 +4,10 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import warnings
 import zlib
 from pathlib import Path
 
@@ -13,7 +15,10 @@ import numpy as np
 import pytest
 
 from contrastive.cli import main
+from contrastive.cli.main import _place_of_file
+from contrastive.cli.stopping import stoppable
 from contrastive.sources.pydoc import dataset
+from contrastive.tasks import Evaluator
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -199,3 +204,186 @@ def test_a_bad_temperature_is_answered_without_a_traceback(tmp_path):
     assert "temperature is -1.0: input should be greater than 0" in unwrapped(message)
     assert "Traceback" not in message
     assert not (tmp_path / "r").exists()
+
+
+EXPERIMENT = """
+import contrastive
+from contrastive.config import Data, Experiment, Jsonl, Static, TensorBoard, WandB
+
+
+class Noted(contrastive.writers.Writer):
+    '''A writer with a setting that has no default.'''
+
+    path: str
+
+
+writers = (WandB(project="p"), Noted(path="a"), Noted(path="b"))
+default = Experiment(
+    name="t",
+    steps=2,
+    batch_size=8,
+    data=Data(train=Jsonl(path="rows.jsonl")),
+    model=Static(),
+    writers=writers,
+)
+plain = default.replace(writers=(TensorBoard(),))
+"""
+
+
+@pytest.fixture
+def parsed(tmp_path, monkeypatch):
+    """Runs train, and returns its experiment without training it."""
+    (tmp_path / "written.py").write_text(EXPERIMENT)
+    found = []
+    monkeypatch.setattr(
+        "contrastive.training.train.train_experiment", lambda *given: found.append(given[0])
+    )
+
+    def run(*words):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            contrastive("train", tmp_path / "written.py", "--workdir", tmp_path / "r", *words)
+        return found.pop()
+
+    yield run
+    sys.modules.pop("written", None)
+
+
+def test_writers_of_the_file_keep_their_settings(parsed):
+    def writers(*words):
+        return [writer.model_dump() for writer in parsed(*words).writers]
+
+    wandb = {"kind": "wandb", "project": "p"}
+    first, second = ({"kind": "written:Noted", "path": path} for path in "ab")
+    board = {"kind": "tensorboard"}
+    assert writers() == [wandb, first, second]
+    assert writers("--writers", "wandb") == [wandb]
+    chosen = ("written:Noted", "tensorboard", "written:Noted")
+    assert writers("--writers", *chosen) == [first, board, second]
+    assert writers("--writers") == []
+    plain = ("--setting", "plain")
+    assert writers(*plain) == [board]
+    assert writers(*plain, "--writers", "wandb") == [{"kind": "wandb", "project": None}]
+
+
+def test_help_of_an_experiment_with_writers(parsed, tmp_path):
+    shown = contrastive("train", tmp_path / "written.py", "--help")
+    assert "--writers" in shown
+    assert "written:Noted" in shown
+    parsed()
+
+
+def test_the_file_may_stand_anywhere(parsed, tmp_path):
+    file = tmp_path / "written.py"
+    for words in (
+        ["--workdir", "r", file, "--steps", "7"],
+        ["--steps", "7", "--workdir", "r", file],
+        ["--workdir", "quickstart", file, "--steps", "7"],
+    ):
+        shown = contrastive("train", *words)
+        assert "Stopped and saved" in shown
+    message = contrastive("train", "--workdir", "r", "nowhere", code=1)
+    assert "'nowhere' is neither a Python file nor an experiment of this package" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (["quickstart", "--workdir", "r"], 0),
+        (["--workdir", "quickstart", "--steps", "7", "quickstart"], 4),
+        (["--workdir", "r", "quickstart", "--setting", "own.py"], 2),
+        (["--workdir", "r", "--flag", "own.py"], 3),
+        (["nowhere", "--workdir", "r"], 0),
+        (["--workdir", "r"], None),
+        ([], None),
+    ],
+)
+def test_the_place_of_the_file(words, place):
+    assert _place_of_file(words) == place
+
+
+TASKS = """
+from contrastive.tasks import Evaluator
+
+class Lengths(Evaluator):
+    '''Mean length of texts.'''
+
+    texts: tuple[str, ...] = ("a", "bc")
+    least: int = 1
+
+    def evaluate(self, encoder, data):
+        return {"length": 1.5}
+
+    def describe(self, data):
+        return {"words": 1234, "longest": 2, "sorted": True, "share": 0.5}
+
+evaluators = {"own": Lengths()}
+"""
+
+
+@pytest.fixture
+def tasks(tmp_path):
+    yield tmp_path / "own_tasks.py"
+    sys.modules.pop("own_tasks", None)
+
+
+def test_every_count_of_an_evaluator_is_shown(run, tasks):
+    tasks.write_text(TASKS)
+    shown = contrastive("evaluate", run, "--tasks", tasks)
+    assert "own: 1,234 words, 2 longest\n" in shown
+    assert "1.500" in shown
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("", "the file does not define `evaluators`; define a dict, such as evaluators = {"),
+        ("evaluators = [1, 2]", "`evaluators` is [1, 2], but must be evaluators by name; define"),
+        ("evaluators = {'a': 'b'}", "evaluators['a'] is 'b', but must be an evaluator, under a"),
+        ("evaluators = {7: STS('a')}", "evaluators[7] is STS("),
+        ("evaluators = {'sts': STS('a')}", "evaluators['sts'] has the name of a task that another"),
+    ],
+)
+def test_a_file_of_tasks_is_checked(tasks, lines, words):
+    tasks.write_text(f"from contrastive.tasks import STS\n{lines}\n")
+    message = contrastive("evaluate", "r", "--sts", "sts.jsonl", "--tasks", tasks, code=1)
+    assert f"--tasks {tasks}: {words}" in message
+
+
+def test_every_evaluator_of_one_path_has_a_flag(run, tmp_path):
+    shown = unwrapped(contrastive("evaluate", "--help"))
+    for evaluator in Evaluator.known().values():
+        if evaluator.is_built_in() and evaluator.short_name() != "classification":
+            assert f"{evaluator.summary()} Data: " in shown
+    for flag in ("retrieval", "sts", "pairs", "reranking", "clustering", "bitext-mining"):
+        assert f"--{flag} [STR" in shown
+    rows = [{"sentence1": text, "sentence2": text} for text in ("add two", "open a file")]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    shown = contrastive("evaluate", run, "--bitext-mining", tmp_path / "pairs.jsonl")
+    assert "pairs: 2 pairs" in shown
+    assert shown.count("1.000") == 3
+
+
+def test_a_model_names_no_documents_to_search(run, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 8}')
+    for folder in (run / "model", tmp_path):
+        message = contrastive("search", folder, "words", code=1)
+        assert message == (
+            f"contrastive: {folder} is the folder of a model, which names no documents; give "
+            "--corpus FILE, one document per line"
+        )
+
+
+def test_help_says_how_parts_are_chosen(parsed, tmp_path):
+    for words in (["train"], ["sweep"], ["train", "quickstart"], ["sweep", "quickstart"]):
+        shown = unwrapped(contrastive(*words, "--help"))
+        assert "then set its fields: loss.function:hard-negative --loss.function.beta 2." in shown
+    chosen = parsed("loss.function:hard-negative", "--loss.function.beta", "2").loss.function
+    assert (chosen.kind, chosen.beta) == ("hard_negative", 2.0)
+
+
+def test_a_stopped_command_says_how_to_resume(capsys):
+    with stoppable():
+        os.kill(os.getpid(), signal.SIGTERM)
+    said = "Stopped. Everything saved so far is intact; run the same command again to resume.\n"
+    assert capsys.readouterr().out == said

@@ -127,7 +127,8 @@ module = sys.argv[2]
 try:
     read("refuse")
 except pydantic.ValidationError as error:
-    assert f"'{module}:Lines' was not imported; import {module} first" in str(error), error
+    words = f"data.train is of kind '{module}:Lines', which was not imported; import {module} first"
+    assert words in str(error), error
 else:
     raise AssertionError("accepted")
 inert = read("inert")
@@ -198,7 +199,7 @@ def test_an_inert_part_does_nothing():
     [
         ("nowhere.at_all:Rows", ("source nowhere.at_all:Rows needs the module", "PYTHONPATH")),
         ("json:Rows", ("the module 'json' does not define a Source named 'Rows'",)),
-        ("rows", ("'rows' is not a Source; the known ones are ", "jsonl", "pydoc")),
+        ("rows", ("is of kind 'rows'; the known kinds of Source are ", "jsonl", "pydoc")),
     ],
 )
 def test_what_cannot_be_imported_is_refused_by_name(kind, words):
@@ -234,8 +235,8 @@ def test_a_function_is_a_loss_that_is_named_in_json(foreign):
     assert inert.model_dump_json() == text
     with pytest.raises(ConfigError, match=r"nowhere:doubled is not .* import nowhere to use it"):
         inert.function(inputs)
-    for policy, words in (("refuse", "was not imported"), ("import", "cannot be")):
-        match = f"nowhere:doubled'? {words}"
+    for policy, words in (("refuse", ", which was not imported"), ("import", " cannot be")):
+        match = f"nowhere:doubled'?{words}"
         with foreign_parts(policy), pytest.raises(ValueError, match=match):
             config.Objective.model_validate_json(text)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pydantic
 import tyro
@@ -16,12 +16,17 @@ from contrastive.cli.stopping import stoppable
 from contrastive.errors import ConfigError
 from contrastive.training.experiment import Experiment
 
+if TYPE_CHECKING:
+    from contrastive.sweeps.grid import Grid
+
 
 def train(file: tyro.conf.Positional[str], /, *, workdir: Path, setting: str = "default") -> None:
     """Train an experiment: contrastive train FILE.py --workdir DIR.
 
     Every field of the experiment is a flag: --loss.temperature 0.05 --steps 500. List them with
-    contrastive train FILE.py --help. Run the same command again to resume a stopped run.
+    contrastive train FILE.py --help. Choose a part by name, and then set its fields:
+    loss.function:hard-negative --loss.function.beta 2. Run the same command again to resume a
+    stopped run.
 
     Args:
       file: A Python file that defines an Experiment called `default`, and possibly others; or
@@ -43,10 +48,11 @@ def sweep(
     """Train an experiment at many settings: contrastive sweep FILE.py --workdir DIR ...
 
     A flag with several numbers is swept; several such flags give all combinations:
-    --loss.temperature 0.01 0.02 0.05 0.1 --optimizer.learning_rate 1e-3 3e-3 --seeds 3. All other
-    flags are those of `contrastive train`. Runs that differ only in floating-point settings of the
-    loss and the optimizer are trained as one program that shares batches; values of other fields
-    are trained one after the other. Run the same command again to resume a stopped sweep.
+    --loss.temperature 0.01 0.02 0.05 0.1 --optimizer.learning_rate 1e-3 3e-3 --seeds 3. Choose a
+    part by name, and then set its fields: loss.function:hard-negative --loss.function.beta 2. All
+    other flags are those of `contrastive train`. Runs that differ only in floating-point settings
+    of the loss and the optimizer are trained as one program that shares batches; values of other
+    fields are trained one after the other. Run the same command again to resume a stopped sweep.
 
     Args:
       file: A Python file that defines an Experiment called `default`, and possibly others; or
@@ -64,6 +70,10 @@ def train_file(file: str, arguments: list[str]) -> None:
     Args:
       file: The file, or the name of an experiment of this package.
       arguments: The other words of the command line.
+
+    Raises:
+      ConfigError: If the file or its setting is missing, or a value is invalid.
+      UserError: If the experiment cannot be trained.
     """
     settings = load_experiments(experiment_file(file))
     chosen = _chosen(file, settings, arguments)
@@ -74,6 +84,9 @@ def train_file(file: str, arguments: list[str]) -> None:
         experiment: Annotated[Experiment, tyro.conf.arg(name="")] = settings[chosen],
     ) -> tuple[Path, Experiment]:
         """Train or resume a run.
+
+        Choose a part by name, and then set its fields: loss.function:hard-negative
+        --loss.function.beta 2.
 
         Args:
           workdir: Folder for the config, metrics, checkpoints, model and results of the run.
@@ -103,7 +116,24 @@ def sweep_file(file: str, arguments: list[str]) -> None:
     Args:
       file: The file, or the name of an experiment of this package.
       arguments: The other words of the command line.
+
+    Raises:
+      ConfigError: If the file or its setting is missing, or a value is invalid.
+      UserError: If the experiment cannot be swept.
     """
+    workdir, grid = _grid(file, arguments)
+    with stoppable():
+        from contrastive.sweeps.sweep import run_sweep
+
+        table = run_sweep(grid, workdir)
+        if table is None:
+            print(f"Stopped and saved in {workdir}. Run the same command again to resume.")
+        else:
+            _show_sweep(table, workdir)
+
+
+def _grid(file: str, arguments: list[str]) -> tuple[Path, Grid]:
+    """Returns the folder and the settings of a sweep."""
     from contrastive.sweeps.grid import Grid, take_axes
 
     settings = load_experiments(experiment_file(file))
@@ -118,6 +148,9 @@ def sweep_file(file: str, arguments: list[str]) -> None:
     ) -> tuple[Path, int, Experiment]:
         """Train an experiment at many settings: a flag with several numbers is swept.
 
+        Choose a part by name, and then set its fields: loss.function:hard-negative
+        --loss.function.beta 2.
+
         Args:
           workdir: Folder for sweep.json and sweep.parquet, which have one row per run, and
             score.png.
@@ -129,25 +162,22 @@ def sweep_file(file: str, arguments: list[str]) -> None:
         return workdir, seeds, experiment
 
     workdir, seeds, base = _parse(command, f"contrastive sweep {file}", rest)
-    grid = Grid(base, axes, seeds)
-    with stoppable():
-        from contrastive.sweeps.plots import draw
-        from contrastive.sweeps.sweep import run_sweep
-        from contrastive.sweeps.table import shown
+    return workdir, Grid(base, axes, seeds)
 
-        table = run_sweep(grid, workdir)
-        if table is None:
-            print(f"Stopped and saved in {workdir}. Run the same command again to resume.")
-            return
-        try:
-            picture = draw(table, workdir)
-        except ConfigError as error:  # without matplotlib
-            picture = None
-            print(f"contrastive: no picture was drawn: {error}", file=sys.stderr)
-        runs, seconds = len(table["rows"]), table["session_seconds"]
-        print(f"\n{table['name']}: {runs} runs, {seconds:.0f} s in this session\n")
-        print(shown(table))
-        print(f"\ntable: {workdir / 'sweep.json'}{f'   picture: {picture}' if picture else ''}")
+
+def _show_sweep(table: Mapping[str, Any], workdir: Path) -> None:
+    from contrastive.sweeps.plots import draw
+    from contrastive.sweeps.table import shown
+
+    try:
+        picture = draw(table, workdir)
+    except ConfigError as error:  # without matplotlib
+        picture = None
+        print(f"contrastive: no picture was drawn: {error}", file=sys.stderr)
+    runs, seconds = len(table["rows"]), table["session_seconds"]
+    print(f"\n{table['name']}: {runs} runs, {seconds:.0f} s in this session\n")
+    print(shown(table))
+    print(f"\ntable: {workdir / 'sweep.json'}{f'   picture: {picture}' if picture else ''}")
 
 
 def _parse(command: Any, program: str, arguments: list[str]) -> Any:

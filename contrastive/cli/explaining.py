@@ -61,14 +61,16 @@ def reproduce(
     Finished runs are not repeated.
 
     Args:
-      name: T1 to T8, or a file that defines a Paper. T1: SimCSE's temperatures; T2: uniformity and
-        tolerance; T3: normalization; T4: the modality gap; T5: batch size and decoupling; T6:
-        false negatives; T7: temperature policies; T8: memory and exactness.
+      name: Name of a paper, such as T1, or a file that defines a Paper; the names are listed in
+        experiments/papers/README.md.
       workdir: Folder for the runs, results.json and figure.png; runs/papers/NAME-SETTING by
         default.
       setting: small takes minutes on two cores; full is the paper's setting and needs a pod.
       data: Folder of the data sets; CONTRASTIVE_DATA by default. experiments/papers/README.md
         describes its contents.
+
+    Raises:
+      ConfigError: If there is no such paper, or its file fails.
     """
     with stoppable():
         from contrastive.papers.paper import Where, data_folder, open_paper

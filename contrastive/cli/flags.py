@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pydantic
@@ -14,6 +15,8 @@ from contrastive.parts import Part
 from contrastive.settings import Config
 from contrastive.writers._writer import Writer
 
+_WRITERS = tuple[Writer, ...]
+
 REGISTRY = ConstructorRegistry()
 """Registry for `tyro.cli` that makes the flags of configs."""
 
@@ -22,23 +25,52 @@ REGISTRY = ConstructorRegistry()
 def _config(info: Any) -> StructConstructorSpec | None:
     if not (isinstance(info.type, type) and issubclass(info.type, Config)):
         return None
-    fields, fixed = [], {}
+    fields, fixed, written = [], {}, {}
     for name, field in info.type.model_fields.items():
         default = _default(info.default, name, field)
         if tyro.conf.Fixed in field.metadata:
             fixed |= {} if default is tyro.MISSING_NONPROP else {name: default}
             continue
+        if field.annotation == _WRITERS:
+            written[name] = default
         fields.append(
             StructFieldSpec(
                 name=name,
                 type=flag_type(_annotation(field), default),
-                default=default,
+                default=_kinds(default) if name in written else default,
                 helptext=field.description,
             )
         )
     # Fields that flags cannot represent keep the values of the experiment file.
-    make = functools.partial(info.type, **fixed)
+    make = functools.partial(_make, info.type, written, fixed)
     return StructConstructorSpec(instantiate=make, fields=tuple(fields))
+
+
+def _make(
+    config: type[Config],
+    written: Mapping[str, tuple[Writer, ...]],
+    fixed: Mapping[str, Any],
+    /,
+    **values: Any,
+) -> Config:
+    chosen = {name: _writers(values[name], own) for name, own in written.items()}
+    return config(**{**fixed, **values, **chosen})
+
+
+def _kinds(writers: tuple[Writer, ...]) -> tuple[str, ...]:
+    return tuple(writer.kind for writer in writers)
+
+
+def _writers(kinds: Sequence[str], own: Sequence[Writer]) -> tuple[Writer | str, ...]:
+    """Replaces kinds by the writers of the experiment file, in its order, where it has any."""
+    left = list(own)
+    chosen: list[Writer | str] = []
+    for kind in kinds:
+        found = next((writer for writer in left if writer.kind == kind), None)
+        if found is not None:
+            left.remove(found)
+        chosen.append(kind if found is None else found)
+    return tuple(chosen)
 
 
 def _annotation(field: pydantic.fields.FieldInfo) -> Any:
@@ -59,7 +91,7 @@ def flag_type(annotation: Any, default: Any) -> Any:
 
     Args:
       annotation: Type annotation of a field. The base of parts becomes a choice of all known parts;
-        a tuple of writers becomes a tuple of their names.
+        a tuple of writers becomes a tuple of their kinds.
       default: Value of the field, which is one of the choices even if flags cannot represent it.
 
     Returns:
@@ -70,13 +102,24 @@ def flag_type(annotation: Any, default: Any) -> Any:
         kept = [x for x in metadata if type(x).__module__.startswith("tyro.")]
         changed = flag_type(inner, default)
         return Annotated[(changed, *kept)] if kept else changed
-    if annotation == tuple[Writer, ...]:
-        return tuple[Literal[tuple(Writer.known())], ...]
+    if annotation == _WRITERS:
+        return tuple[Literal[_writer_kinds(default)], ...]
     if isinstance(annotation, type) and issubclass(annotation, Part) and annotation.abstract:
         return _choice(annotation, default)
     if get_origin(annotation) in (Union, types.UnionType):
         return Union[tuple(flag_type(x, default) for x in get_args(annotation))]  # noqa: UP007
     return annotation
+
+
+def _writer_kinds(default: tuple[Writer, ...]) -> tuple[str, ...]:
+    """Returns the kinds to choose from: those of the file, and those that need no settings."""
+    plain = [
+        kind
+        for kind, writer in Writer.known().items()
+        if not any(field.is_required() for field in writer.model_fields.values())
+        and not writer.only_in_files
+    ]
+    return tuple(dict.fromkeys((*plain, *_kinds(default))))
 
 
 def _choice(base: type[Part], default: Any) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import tyro
 
+from contrastive.cli.experiment_files import built_in_experiments
 from contrastive.cli.experiments import sweep, sweep_file, train, train_file
 from contrastive.cli.explaining import advise, report, reproduce
 from contrastive.cli.models import encode, evaluate, search
@@ -42,15 +43,16 @@ def _dispatch(words: list[str]) -> None:
         "train": train_file,
         "sweep": sweep_file,
     }
-    command, file = (*words, "", "")[:2]
-    if command in of_files and file and not file.startswith("-"):
+    command, *rest = words or [""]
+    place = _place_of_file(rest) if command in of_files else None
+    if place is not None:
         # The fields of the file's experiment are flags, so the file is read before parsing them.
-        of_files[command](file, words[2:])
+        of_files[command](rest.pop(place), rest)
     elif command == "finetune":
         with stoppable():
             from contrastive.finetune.command import finetune as run_finetune
 
-            run_finetune(words[1:])
+            run_finetune(rest)
     else:
         commands: dict[str, Callable[..., None]] = {
             "train": train,
@@ -66,6 +68,16 @@ def _dispatch(words: list[str]) -> None:
         tyro.extras.subcommand_cli_from_dict(
             commands, prog="contrastive", description=_DESCRIPTION, args=words
         )
+
+
+def _place_of_file(words: Sequence[str]) -> int | None:
+    """Finds the file, or the name of an experiment, among the words after train or sweep."""
+    known = built_in_experiments()
+    places = [n for n, word in enumerate(words) if word.endswith(".py") or word in known]
+    # A word after a flag is likely its value, such as the folder in `--workdir quickstart`.
+    alone = [n for n in places if n == 0 or not words[n - 1].startswith("--")]
+    unknown = [0] if words and not words[0].startswith("-") else []
+    return next(iter((*alone, *places, *unknown)), None)
 
 
 def finetune() -> None:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, TypeAlias
 
 import pydantic
 import tyro
 
+from contrastive.cli.task_flags import (
+    NO_PATHS,
+    TaskPaths,
+    tasks_of_file,
+    tasks_of_paths,
+    unused_name,
+)
 from contrastive.errors import ConfigError
 
 if TYPE_CHECKING:
     from contrastive.encoder import Encoder
+    from contrastive.tasks._evaluator import Evaluator
 
 _Pooling: TypeAlias = Literal["mean", "cls", "last_token"] | None
 
@@ -23,12 +32,8 @@ def evaluate(
     model: tyro.conf.Positional[str],
     /,
     *,
-    retrieval: tuple[str, ...] = (),
+    paths: Annotated[TaskPaths, tyro.conf.arg(name="")] = NO_PATHS,
     split: str = "test",
-    sts: tuple[str, ...] = (),
-    pairs: tuple[str, ...] = (),
-    reranking: tuple[str, ...] = (),
-    clustering: tuple[str, ...] = (),
     classification: tuple[str, str] | None = None,
     tasks: Path | None = None,
     baselines: bool = True,
@@ -42,67 +47,71 @@ def evaluate(
 
     Args:
       model: Folder of a run or of a model, or a name on the Hugging Face Hub.
-      retrieval: Folders in BEIR's or FlagEmbedding's layout, or .jsonl files of held-out rows.
-      split: Split of the judgments in these folders.
-      sts: Files with rows {"sentence1", "sentence2", "score"}.
-      pairs: Files with rows {"sentence1", "sentence2", "label"}, for pair classification.
-      reranking: Files with rows {"query", "pos", "neg"}.
-      clustering: Files with rows {"text", "label"}.
+      paths: Files or folders of data, by kind of task.
+      split: Split of the relevance judgments, for folders given with --retrieval.
       classification: Two files with rows {"text", "label"}, for training and for testing.
       tasks: A Python file that defines `evaluators`, a dict of evaluators by name.
       baselines: Whether to also score baselines such as BM25.
       pooling: Pooling of a model whose folder does not specify it.
       parts: Python files that define the encoder which the model's folder names.
       output: A JSON file to write the scores to.
+
+    Raises:
+      ConfigError: If there is no task, or a task is given twice.
+      DataError: If data is missing or cannot be used.
+      FolderError: If the model cannot be loaded.
     """
-    from contrastive import tasks as known
-    from contrastive.cli.experiment_files import execute
-    from contrastive.cli.scores import score_tables
-    from contrastive.files import write_json
+    evaluators = _evaluators(paths, split, classification, tasks)
+    results = _results(model, evaluators, baselines, pooling, parts)
+    _show(results, output)
+
+
+def _evaluators(
+    paths: TaskPaths, split: str, classification: tuple[str, str] | None, tasks: Path | None
+) -> dict[str, Evaluator]:
+    from contrastive.tasks._classification import Classification
+
+    evaluators = tasks_of_paths(paths, {"split": split})
+    if classification is not None:
+        train, test = classification
+        evaluators[unused_name(test, evaluators)] = Classification(train=train, test=test)
+    if tasks is not None:
+        evaluators |= tasks_of_file(tasks, evaluators)
+    if not evaluators:
+        raise ConfigError("there is no task to score the model on; give --retrieval DIR or another")
+    return evaluators
+
+
+def _results(
+    model: str,
+    evaluators: Mapping[str, Evaluator],
+    baselines: bool,
+    pooling: _Pooling,
+    parts: tuple[Path, ...],
+) -> dict[str, Any]:
     from contrastive.tasks._suite import Suite
     from contrastive.training.results import versions
 
-    evaluators = {}
-    for kind, paths in (
-        (lambda path: known.Retrieval(path, split=split), retrieval),
-        (known.STS, sts),
-        (known.PairClassification, pairs),
-        (known.Reranking, reranking),
-        (known.Clustering, clustering),
-    ):
-        evaluators |= {_name(path, evaluators): kind(path) for path in paths}
-    if classification is not None:
-        train, test = classification
-        evaluators[_name(test, evaluators)] = known.Classification(train=train, test=test)
-    if tasks is not None:
-        evaluators |= getattr(execute(tasks), "evaluators", {})
-    if not evaluators:
-        raise ConfigError("there is no task to score the model on; give --retrieval DIR or another")
     suite = Suite(evaluators)
     encoder = _load(model, pooling, parts)
-    results = {
+    return {
         "model": model,
         "scores": suite.scores(encoder),
         "baselines": suite.baselines() if baselines else {},
         "evaluators": suite.describe(),
         "versions": versions(),
     }
-    for words in score_tables(Path(model).name, results):
+
+
+def _show(results: Mapping[str, Any], output: Path | None) -> None:
+    from contrastive.cli.scores import score_tables
+    from contrastive.files import write_json
+
+    for words in score_tables(Path(results["model"]).name, results):
         print(words)
     if output is not None:
         write_json(output, results)
         print(f"scores: {output}")
-
-
-def _name(path: str, taken: dict) -> str:
-    """Names a task after its file or folder, with more of its path if that name is taken."""
-    parts = [part for part in Path(path).absolute().parts if part != "/"]
-    parts[-1] = parts[-1].split(".")[0] or parts[-1]
-    for count in range(1, len(parts) + 1):
-        name = "-".join(parts[-count:])
-        if name not in taken:
-            return name
-    raise ConfigError(f"{path} is given twice")
 
 
 def encode(
@@ -174,8 +183,8 @@ def search(
 
 
 def _load(model: str, pooling: _Pooling, parts: tuple[Path, ...]) -> Encoder:
-    from contrastive.cli.experiment_files import execute
     from contrastive.encoder import Encoder
+    from contrastive.python_files import execute
 
     for file in parts:
         execute(file)
@@ -186,6 +195,11 @@ def _held_out(run: Path) -> list[str]:
     from contrastive.tasks._retrieval import Retrieval
     from contrastive.training.workdir import load_config
 
+    if _is_model(run):
+        raise ConfigError(
+            f"{run} is the folder of a model, which names no documents; give --corpus FILE, one "
+            "document per line"
+        )
     config = load_config(run)
     for evaluator in (*config.final_evaluators.values(), *config.evaluators.values()):
         if isinstance(evaluator, Retrieval) and not evaluator.is_inert:
@@ -194,6 +208,16 @@ def _held_out(run: Path) -> list[str]:
     raise ConfigError(
         f"the run in {run} has no retrieval task; give --corpus FILE, one document per line"
     )
+
+
+def _is_model(folder: Path) -> bool:
+    """Returns whether a folder is that of a model, whose config.json is Hugging Face's."""
+    if (folder / "modules.json").is_file():
+        return True
+    try:
+        return "model_type" in json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 @contextlib.contextmanager

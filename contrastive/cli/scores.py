@@ -17,7 +17,7 @@ def score_tables(name: str, results: Mapping[str, Any]) -> Iterator[str]:
     """
     for evaluator, scores in results.get("scores", {}).items():
         about = results.get("evaluators", {}).get(evaluator, {})
-        counts = [f"{value:,} {what}" for what, value in about.items() if _is_count(what, value)]
+        counts = [f"{value:,} {what}" for what, value in about.get("counts", {}).items()]
         systems = {**results.get("baselines", {}).get(evaluator, {}), name: scores}
         rows = [
             [system, *(f"{metrics[x]:.3f}" if x in metrics else "-" for x in scores)]
@@ -25,9 +25,3 @@ def score_tables(name: str, results: Mapping[str, Any]) -> Iterator[str]:
         ]
         head = f"{evaluator}: {', '.join(counts)}" if counts else evaluator
         yield f"{head}\n\n{text(['', *scores], rows)}\n"
-
-
-def _is_count(what: str, value: Any) -> bool:
-    """Returns whether a value is a number of texts rather than a setting of the evaluator."""
-    known = ("queries", "documents", "pairs", "texts", "train", "test", "classes")
-    return what in known and isinstance(value, int) and not isinstance(value, bool)

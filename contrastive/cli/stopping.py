@@ -14,4 +14,4 @@ def stoppable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("Stopped; nothing that was saved is lost. Run the same command again to resume.")
+        print("Stopped. Everything saved so far is intact; run the same command again to resume.")

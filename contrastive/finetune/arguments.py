@@ -1,7 +1,7 @@
 """The flags of FlagEmbedding, common flags of the Hugging Face trainer, and additional flags.
 
 Names, defaults and meanings follow the encoder-only embedder of FlagEmbedding 1.4. Help texts that
-start with "Ours." are those of additional flags.
+start with "Not in FlagEmbedding." are those of additional flags.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ModelArguments:
     model_name_or_path: str = flag(
         "Model folder (Hugging Face or sentence-transformers), or a model name on the Hub: BERT, "
         "RoBERTa, XLM-RoBERTa or ModernBERT in safetensors format.",
-        field="model model.name",
+        field="model model.name name",
     )
     config_name: str | None = flag("Not used: config.json of the checkpoint is always used.", None)
     tokenizer_name: str | None = flag(
@@ -100,16 +100,18 @@ class DataArguments:
     small_threshold: int = flag("Merge files of a folder that have fewer rows than this.", 0)
     drop_threshold: int = flag("Drop merged files that have fewer rows than this together.", 0)
     few_negatives: Literal["repeat", "fewer", "refuse"] = flag(
-        "Ours. What to do if a row has too few negatives: repeat negatives, use fewer, or refuse "
+        "What to do if a row has too few negatives: repeat negatives, use fewer, or refuse "
         "the data with an error.",
         "repeat",
         field="data.few_negatives",
+        added=True,
     )
     eval_data: str | None = flag(
-        "Ours. Held-out rows in the format of --train_data; the best nDCG@10, computed every "
+        "Held-out rows in the format of --train_data; the best nDCG@10, computed every "
         "--eval_steps, selects the checkpoint.",
         None,
         field="evaluators evaluators.validation",
+        added=True,
     )
 
 
@@ -127,57 +129,69 @@ class LossArguments:
         field="loss.temperature",
     )
     loss: LossName = flag(
-        f"Ours. The loss. {summaries(Loss)}", "info_nce", field="loss.function loss.function.kind"
+        f"The loss. {summaries(Loss)}",
+        "info_nce",
+        field="loss.function loss.function.kind",
+        added=True,
     )
     loss_options: list[str] = flag(
-        "Ours. Settings of the loss, such as --loss hard_negative --loss_options beta=2 "
-        f"tau_plus=0.05. {setting_names(Loss)}",
+        "Settings of the loss, such as --loss hard_negative --loss_options beta=2 "
+        f"tau_plus=0.05. {setting_names(Loss)} `contrastive train quickstart loss.function:NAME "
+        "--help` explains them.",
         [],
+        added=True,
     )
     temperature_policy: PolicyName = flag(
-        f"Ours. How the temperature is set. {summaries(Policy)}",
+        f"How the temperature is set. {summaries(Policy)}",
         "fixed",
         field="loss.policy loss.policy.kind",
+        added=True,
     )
     temperature_options: list[str] = flag(
-        "Ours. Settings of the policy, such as --temperature_policy warm_down "
+        "Settings of the policy, such as --temperature_policy warm_down "
         f"--temperature_options start=1 steps=200. {setting_names(Policy)}",
         [],
+        added=True,
     )
     above_positive: float | None = flag(
-        "Ours. Mask negatives whose similarity exceeds that of the positive by more than this; "
+        "Mask negatives whose similarity exceeds that of the positive by more than this; "
         "0.1 in Qwen3-Embedding.",
         None,
         field="loss.above_positive",
+        added=True,
     )
     relative_to_positive: float | None = flag(
-        "Ours. Mask negatives whose similarity exceeds this fraction of the positive's; 0.95 in "
+        "Mask negatives whose similarity exceeds this fraction of the positive's; 0.95 in "
         "NV-Retriever.",
         None,
         field="loss.relative_to_positive",
+        added=True,
     )
     guide_model: str | None = flag(
-        "Ours. A frozen checkpoint with the same tokenizer; negatives that it scores above the "
+        "A frozen checkpoint with the same tokenizer; negatives that it scores above the "
         "positive are masked (GISTEmbed).",
         None,
         field="loss.guide loss.guide.name",
+        added=True,
     )
     guide_margin: float = flag(
-        "Ours. Minimum difference between the guide's scores of the positive and of a negative.",
+        "Minimum difference between the guide's scores of the positive and of a negative.",
         0.0,
         field="loss.guide.margin",
+        added=True,
     )
     negatives_cross_device: bool = flag(
         "Use the passages of all devices as negatives, with the gradient of the whole batch.", False
     )
     kd_loss_type: Literal["kl_div", "m3_kd_loss"] = flag("Distillation loss.", "kl_div")
     teacher_temperature: float = flag(
-        "Ours. Temperature of the teacher's softmax: high for the raw scores of a reranker, low "
+        "Temperature of the teacher's softmax: high for the raw scores of a reranker, low "
         "for scores in [0, 1].",
         1.0,
         field="teacher_temperature",
+        added=True,
     )
-    kd_weight: float = flag("Ours. Weight of the distillation loss.", 1.0, field="weight")
+    kd_weight: float = flag("Weight of the distillation loss.", 1.0, field="weight", added=True)
     use_mrl: bool = flag("Matryoshka: also train truncated embeddings.", False)
     mrl_dims: list[int] = flag(
         "Widths of truncated embeddings, such as --mrl_dims 64 128 256.",
@@ -185,9 +199,10 @@ class LossArguments:
         field="loss.matryoshka_dims",
     )
     mask_false_negatives: bool = flag(
-        "Ours. Mask negatives whose text is a known positive of the query.",
+        "Mask negatives whose text is a known positive of the query.",
         True,
         field="loss.mask_false_negatives",
+        added=True,
     )
 
 
@@ -205,9 +220,10 @@ class EncoderArguments:
         "Do not train the position embeddings.", False, field="optimizer.frozen"
     )
     dropout: float | None = flag(
-        "Ours. Replaces every dropout rate of the checkpoint, whose rates are the default.",
+        "Replaces every dropout rate of the checkpoint, whose rates are the default.",
         None,
         field="model.dropout",
+        added=True,
     )
     bf16: bool = flag(
         "Compute layers in bfloat16; weights and loss stay float32.",

@@ -20,6 +20,10 @@ def finetune(words: Sequence[str]) -> None:
 
     Args:
       words: The command-line arguments after `finetune`.
+
+    Raises:
+      UserError: If a flag, the data or the model cannot be used, or training fails; the message
+        names flags.
     """
     arguments, ignored = parse(words)
     if arguments.model.token:

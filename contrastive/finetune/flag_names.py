@@ -24,6 +24,12 @@ SHOWN = {
 def flag_of(field: str) -> str:
     """Returns the flag that sets a field of an experiment, or a description of the field.
 
+    Args:
+      field: The field, dotted if it is nested.
+
+    Returns:
+      The flag; the field itself if no flag sets it.
+
     >>> flag_of("loss.temperature")
     '--temperature'
     >>> flag_of("loss.function.beta")

@@ -20,9 +20,21 @@ class _Help(str):
         return help
 
 
-def flag(help: str, default: Any = dataclasses.MISSING, field: str = "") -> Any:
-    """Defines a flag and the experiment fields that it sets."""
-    metadata = {"help": _Help(help, field)}
+def flag(
+    help: str, default: Any = dataclasses.MISSING, field: str = "", added: bool = False
+) -> Any:
+    """Defines a flag and the experiment fields that it sets.
+
+    Args:
+      help: The help text.
+      default: Value if the flag is not given; without one, the flag is required.
+      field: The fields of an experiment that the flag sets, separated by spaces.
+      added: Whether FlagEmbedding does not have the flag, which the help text then says.
+
+    Returns:
+      A dataclass field.
+    """
+    metadata = {"help": _Help(f"Not in FlagEmbedding. {help}" if added else help, field)}
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -31,20 +43,40 @@ def flag(help: str, default: Any = dataclasses.MISSING, field: str = "") -> Any:
 def choices(base: type[Part]) -> dict[str, type[Part]]:
     """Returns the built-in parts that flags can describe, by kind.
 
+    Args:
+      base: The base of the parts, such as `Loss`.
+
+    Returns:
+      The parts by kind.
+
     >>> from contrastive.writers._writer import Writer
     >>> list(choices(Writer))
     ['tensorboard', 'wandb']
     """
-    composed = ("sum", "function")
-    return {kind: x for kind, x in base.known().items() if x.is_built_in() and kind not in composed}
+    parts = base.known().items()
+    return {kind: x for kind, x in parts if x.is_built_in() and not x.only_in_files}
 
 
 def summaries(base: type[Part]) -> str:
-    """Returns the names of the built-in parts with their summaries."""
+    """Returns the names of the built-in parts with their summaries.
+
+    Args:
+      base: The base of the parts, such as `Loss`.
+
+    Returns:
+      One sentence or more per part.
+    """
     return " ".join(f"{kind}: {part.summary()}" for kind, part in choices(base).items())
 
 
 def setting_names(base: type[Part]) -> str:
-    """Returns the names of the built-in parts with the names of their fields."""
+    """Returns the names of the built-in parts with the names of their fields.
+
+    Args:
+      base: The base of the parts, such as `Loss`.
+
+    Returns:
+      One sentence; parts without fields are left out.
+    """
     settings = [f"{k}: {', '.join(x.model_fields)}" for k, x in choices(base).items()]
     return "; ".join(words for words in settings if not words.endswith(": ")) + "."

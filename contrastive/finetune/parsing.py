@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,9 +15,13 @@ from contrastive.finetune.arguments import (
     EncoderArguments,
     LossArguments,
     ModelArguments,
+)
+from contrastive.finetune.trainer_flags import (
+    ASKS_FOR_NOTHING,
+    IGNORED,
+    REPLACEMENTS,
     TrainerArguments,
 )
-from contrastive.finetune.trainer_flags import IGNORED, REPLACEMENTS
 
 _USAGE = "%(prog)s --model_name_or_path MODEL --train_data ROWS.jsonl --output_dir FOLDER ..."
 _DESCRIPTION = """Fine-tune an embedding model with the flags of FlagEmbedding:
@@ -25,7 +30,8 @@ _DESCRIPTION = """Fine-tune an embedding model with the flags of FlagEmbedding:
   contrastive finetune --model_name_or_path ...
 
 The result is a model folder that FlagEmbedding, sentence-transformers and transformers load. Run
-the same command again to resume a run that was stopped."""
+the same command again to resume a run that was stopped. Flags marked 'Not in FlagEmbedding' are
+additions."""
 
 
 class Arguments(NamedTuple):
@@ -76,21 +82,20 @@ def parse(words: Sequence[str]) -> tuple[Arguments, list[str]]:
 
 def _leftover(words: Sequence[str], known: Sequence[str]) -> list[str]:
     """Returns the names of flags without effect; raises if there are any other words."""
-    flags = [word for word in words if word.startswith("--")]
     if words and not words[0].startswith("--"):
         raise ConfigError(
             f"{words[0]!r} does not belong to a flag; see contrastive finetune --help"
         )
     ignored = []
-    for flag in flags:
-        name, _, value = flag[2:].partition("=")
+    for word, after in itertools.zip_longest(words, words[1:], fillvalue=""):
+        if not word.startswith("--"):
+            continue
+        name, _, value = word[2:].partition("=")
         name = name.replace("-", "_")
-        if name == "optim" and _value_after(words, flag, value).startswith("adamw"):
+        if name in IGNORED or _asks_for_nothing(name, value or after):
             ignored.append(name)
         elif name in REPLACEMENTS:
             raise ConfigError(f"--{name} is not supported: {REPLACEMENTS[name]}")
-        elif name in IGNORED:
-            ignored.append(name)
         else:
             matches = difflib.get_close_matches(name, known, n=1)
             suggestion = f"; did you mean --{matches[0]}?" if matches else "."
@@ -98,6 +103,8 @@ def _leftover(words: Sequence[str], known: Sequence[str]) -> list[str]:
     return ignored
 
 
-def _value_after(words: Sequence[str], flag: str, value: str) -> str:
-    index = list(words).index(flag) + 1
-    return value or (words[index] if index < len(words) else "")
+def _asks_for_nothing(name: str, value: str) -> bool:
+    """Returns whether a flag that is not supported asks for what happens without it."""
+    if name == "optim":
+        return value.startswith("adamw")
+    return name in REPLACEMENTS and value.lower() in ASKS_FOR_NOTHING

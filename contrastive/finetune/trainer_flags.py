@@ -17,7 +17,7 @@ class TrainerArguments:
 
     output_dir: str = flag(
         "Folder of the trained model; its subfolder training/ contains the run.",
-        field="workdir name",
+        field="workdir",
     )
     overwrite_output_dir: bool = flag(
         "Remove a run with other settings or data and start from the beginning.", False
@@ -63,7 +63,9 @@ class TrainerArguments:
     logging_steps: float = flag(
         "Steps between logged metrics; below 1, a fraction of all steps.", 500, field="log_steps"
     )
-    save_strategy: Literal["steps", "epoch", "no"] = flag("When to save.", "steps")
+    save_strategy: Literal["steps", "epoch", "no"] = flag(
+        "Whether to save every --save_steps steps, once per epoch, or only at the end.", "steps"
+    )
     save_steps: float = flag(
         "Steps between checkpoints; below 1, a fraction of all steps.", 500, field="save_steps"
     )
@@ -76,9 +78,10 @@ class TrainerArguments:
         field="eval_steps",
     )
     patience: int | None = flag(
-        "Ours. Number of evaluations without a better nDCG@10 after which training stops.",
+        "Number of evaluations without a better nDCG@10 after which training stops.",
         None,
         field="patience",
+        added=True,
     )
     resume_from_checkpoint: str | None = flag(
         "Not needed: the same command resumes a run. If set, --output_dir must contain a run to "
@@ -91,7 +94,10 @@ class TrainerArguments:
         field="writers",
     )
     fsdp_devices: int = flag(
-        "Ours. Number of devices that share one copy of the parameters.", 1, field="fsdp"
+        "Number of devices that share one copy of the parameters.",
+        1,
+        field="fsdp",
+        added=True,
     )
 
 
@@ -131,6 +137,9 @@ IGNORED = frozenset(
 )
 # Alternatives to flags without effect.
 HINTS = {"deepspeed": "to save memory, --fsdp_devices N divides parameters over N devices"}
+_NO_LORA = "all parameters of the encoder are trained; remove the flag"
+_ONLY_DENSE = "only dense embeddings are supported; remove the flag"
+_NO_EXAMPLES = "in-context examples are not supported; remove the flag"
 # Flags that are not supported, and their alternatives.
 REPLACEMENTS = {
     "fsdp": "--fsdp_devices N divides parameters and optimizer state over N devices",
@@ -142,12 +151,24 @@ REPLACEMENTS = {
     "load_best_model_at_end": "with --eval_data the best checkpoint is always exported",
     "metric_for_best_model": "nDCG@10 on --eval_data always selects the checkpoint",
     "push_to_hub": "upload the output folder with `hf upload`",
-    "label_smoothing_factor": "use `contrastive train`, where it is a setting of info_nce",
+    "label_smoothing_factor": "add --loss_options label_smoothing=X",
     "neftune_noise_alpha": "there is no equivalent; remove the flag",
     "data_seed": "--seed also determines the order of the data",
     "auto_find_batch_size": "--sub_batch_size limits the memory for any batch size",
     "per_device_eval_batch_size": "evaluation chooses its own batch size; remove the flag",
-    "use_lora": "all parameters of the encoder are trained; remove the flag",
-    "unified_finetuning": "only dense embeddings are supported; remove the flag",
-    "use_self_distill": "only dense embeddings are supported; remove the flag",
+    "use_lora": _NO_LORA,
+    "lora_rank": _NO_LORA,
+    "lora_alpha": _NO_LORA,
+    "lora_dropout": _NO_LORA,
+    "target_modules": _NO_LORA,
+    "fix_encoder": "the encoder is always trained; remove the flag",
+    "unified_finetuning": _ONLY_DENSE,
+    "use_self_distill": _ONLY_DENSE,
+    "self_distill_start_step": _ONLY_DENSE,
+    "colbert_dim": _ONLY_DENSE,
+    "use_flash_attn": "the implementation of attention cannot be chosen; remove the flag",
+    "example_query_max_len": _NO_EXAMPLES,
+    "example_passage_max_len": _NO_EXAMPLES,
 }
+# Values with which a flag that is not supported asks for nothing.
+ASKS_FOR_NOTHING = frozenset({"no", "false", "none"})

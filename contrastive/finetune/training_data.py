@@ -27,35 +27,39 @@ def training_mixture(arguments: Arguments, notices: list[str]) -> Mixture:
     Raises:
       DataError: If a file is missing, or all of them were dropped.
     """
-    parts = []
+    files = []
     for name in arguments.data.train_data:
         path = Path(name)
         if not path.exists():
             raise DataError(f"--train_data: {path}: no such file or folder; check the path")
-        parts += (
-            _folder_parts(path, arguments, notices) if path.is_dir() else [_part([path], arguments)]
-        )
-    if not parts:
+        files += _in_folder(path, arguments, notices) if path.is_dir() else [[path]]
+    if not files:
         raise DataError("--train_data: every file was dropped; lower --drop_threshold")
-    alone = [file for part in parts if not part.in_batch for file in _files(part)]
+    alone = [file for group in files if _any_is_alone(group) for file in group]
     if alone:
         notices.append(
-            f"{', '.join(alone)}: the name of the file or folder ends in {_SUFFIX}, so each query "
-            "has only its own passages as negatives (in_batch=False in an experiment file)"
+            f"{', '.join(map(str, alone))}: the name of the file or folder ends in {_SUFFIX}, so "
+            "each query has only its own passages as negatives (in_batch=False in an experiment "
+            "file)"
         )
-    return Mixture(parts=tuple(parts), homogeneous_batches=arguments.data.same_dataset_within_batch)
+    parts = tuple(
+        MixturePart(source=_jsonl(group, arguments), in_batch=not _any_is_alone(group))
+        for group in files
+    )
+    return Mixture(parts=parts, homogeneous_batches=arguments.data.same_dataset_within_batch)
 
 
-def _folder_parts(folder: Path, arguments: Arguments, notices: list[str]) -> list[MixturePart]:
+def _in_folder(folder: Path, arguments: Arguments, notices: list[str]) -> list[list[Path]]:
+    """Returns the files of a folder; small ones are together, or dropped."""
     data = arguments.data
     files = row_files(folder)
     if not (data.same_dataset_within_batch and data.small_threshold):
-        return [_part([file], arguments) for file in files]
+        return [[file] for file in files]
     rows = {file: _rows(file, arguments) for file in files}
     small = [file for file in files if rows[file] < data.small_threshold]
-    parts = [_part([file], arguments) for file in files if file not in small]
+    large = [[file] for file in files if file not in small]
     if not small:
-        return parts
+        return large
     merged_rows = sum(rows[file] for file in small)
     names = ", ".join(file.name for file in small)
     if merged_rows < data.drop_threshold:
@@ -63,28 +67,22 @@ def _folder_parts(folder: Path, arguments: Arguments, notices: list[str]) -> lis
             f"{folder}: dropped {names} ({merged_rows} rows together, --drop_threshold is "
             f"{data.drop_threshold})"
         )
-        return parts
+        return large
     notices.append(f"{folder}: merged {names} into one dataset of {merged_rows} rows")
-    return [*parts, _part(small, arguments)]
+    return [*large, small]
 
 
 def _rows(file: Path, arguments: Arguments) -> int:
     return len(open_source(_jsonl([file], arguments)))
 
 
-def _part(files: list[Path], arguments: Arguments) -> MixturePart:
-    return MixturePart(source=_jsonl(files, arguments), in_batch=not any(map(_is_alone, files)))
+def _any_is_alone(files: list[Path]) -> bool:
+    return any(map(_is_alone, files))
 
 
 def _is_alone(file: Path) -> bool:
     stem = file.name.removesuffix(".gz").rpartition(".")[0]
     return stem.endswith(_SUFFIX) or file.absolute().parent.name.endswith(_SUFFIX)
-
-
-def _files(part: MixturePart) -> tuple[str, ...]:
-    assert isinstance(part.source, Jsonl)
-    path = part.source.path
-    return (path,) if isinstance(path, str) else path
 
 
 def _jsonl(files: list[Path], arguments: Arguments) -> Jsonl:
@@ -94,6 +92,17 @@ def _jsonl(files: list[Path], arguments: Arguments) -> Jsonl:
 
 
 def mixture_steps_per_epoch(train: Mixture, batch_size: int) -> int:
-    """Returns the number of steps that read every example of a mixture once."""
+    """Returns the number of steps that read every example of a mixture once.
+
+    Args:
+      train: The mixture.
+      batch_size: Number of queries per step.
+
+    Returns:
+      The number of steps; 0 if no part fills a batch.
+
+    Raises:
+      DataError: If a file is missing or a row cannot be used.
+    """
     parts = [TrainingSource(open_source(part.source), GroupRules(), 1.0) for part in train.parts]
     return steps_per_epoch(parts, batch_size, homogeneous_batches=train.homogeneous_batches)

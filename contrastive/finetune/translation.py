@@ -6,21 +6,16 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from contrastive.data.config import Mixture
 from contrastive.errors import ConfigError
-from contrastive.finetune.arguments import (
-    EncoderArguments,
-    ModelArguments,
-    TrainerArguments,
-    choices,
-)
+from contrastive.finetune.arguments import EncoderArguments, ModelArguments
 from contrastive.finetune.compat_notes import differences
+from contrastive.finetune.flags import choices
+from contrastive.finetune.loss_translation import loss_settings
 from contrastive.finetune.parsing import Arguments
+from contrastive.finetune.trainer_flags import TrainerArguments
 from contrastive.finetune.training_data import mixture_steps_per_epoch, training_mixture
-from contrastive.losses._distill_kl import DistillKL
-from contrastive.losses._distill_m3 import DistillM3
-from contrastive.losses._loss import Sum
 from contrastive.models._checkpoint import Checkpoint
-from contrastive.parts import KIND
 from contrastive.sources._jsonl import Jsonl
 from contrastive.tasks._retrieval import Retrieval
 from contrastive.training.experiment import Experiment
@@ -49,73 +44,95 @@ def translate(given: Arguments, devices: int) -> Translated:
       DataError: If training data is missing or entirely dropped.
     """
     _check_model(given.model)
-    trainer, data, notices = given.trainer, given.data, []
+    _check_fractions(given.trainer)
+    notices: list[str] = []
     train = training_mixture(given, notices)
-    accumulated = trainer.gradient_accumulation_steps
-    batch_size = trainer.per_device_train_batch_size * devices * accumulated
-    negative_groups = accumulated * (1 if given.loss.negatives_cross_device else devices)
-    epoch = mixture_steps_per_epoch(train, max(1, batch_size))
-    steps = trainer.max_steps
-    if steps <= 0:
-        steps = max(1, math.ceil(trainer.num_train_epochs * epoch))
-    held_out = {}
-    if data.eval_data is not None:
-        row_prompt = _prompt("query", "{}", data.query_instruction_format)
-        held_out["validation"] = Retrieval(data=Jsonl(path=data.eval_data), row_prompt=row_prompt)
+    batch = _batch(given, devices)
+    epoch = mixture_steps_per_epoch(train, max(1, batch.size))
+    steps = _total_steps(given.trainer, epoch)
     # Nested dictionaries are validated with the experiment, so that errors name the full field.
     settings: dict[str, Any] = {
-        "name": Path(trainer.output_dir).resolve().name,
-        "seed": trainer.seed,
+        # Not that of --output_dir, so that a run whose folder was renamed can be resumed.
+        "name": Path(given.model.model_name_or_path).name or "finetune",
+        "seed": given.trainer.seed,
         "steps": steps,
-        "batch_size": batch_size,
-        "data": {
-            "train": train,
-            "group_size": data.train_group_size,
-            "few_negatives": data.few_negatives,
-            "shuffle_ratio": data.shuffle_ratio,
-            "row_prompt": _prompt("query", "{}", data.query_instruction_format),
-            "query_prompt": _prompt(
-                "query", data.query_instruction_for_retrieval, data.query_instruction_format
-            ),
-            "document_prompt": _prompt(
-                "passage", data.passage_instruction_for_retrieval, data.passage_instruction_format
-            ),
-            "query_max_length": data.query_max_len,
-            "document_max_length": data.passage_max_len,
-            "workers": max(2, trainer.dataloader_num_workers),
-        },
+        "batch_size": batch.size,
+        "data": _data(given, train),
         "model": _checkpoint(given.model, given.encoder, notices),
         "pooling": given.encoder.sentence_pooling_method,
         "normalize": given.encoder.normalize_embeddings,
-        "loss": {
-            "function": _function(given),
-            "temperature": given.loss.temperature,
-            "policy": _with_options(
-                "--temperature_policy",
-                given.loss.temperature_policy,
-                "--temperature_options",
-                given.loss.temperature_options,
-            ),
-            "above_positive": given.loss.above_positive,
-            "relative_to_positive": given.loss.relative_to_positive,
-            "guide": _guide(given),
-            "mask_false_negatives": given.loss.mask_false_negatives,
-            "matryoshka_dims": _matryoshka_dims(given),
-            "negative_groups": negative_groups,
-        },
+        "loss": loss_settings(given, batch.negative_groups),
         "optimizer": _optimizer(given, steps),
         "chunk_tokens": _chunk_tokens(given),
-        "log_steps": _steps(trainer.logging_steps, steps),
-        "evaluators": held_out,
-        "eval_steps": _steps(trainer.eval_steps or steps, steps) if held_out else None,
-        "save_steps": _save_steps(trainer, epoch, steps),
-        "keep_checkpoints": trainer.save_total_limit,
-        "patience": trainer.patience,
-        "fsdp": trainer.fsdp_devices,
-        "writers": _writers(trainer.report_to),
+        "fsdp": given.trainer.fsdp_devices,
+        "writers": _writers(given.trainer.report_to),
+        **_evaluation(given, steps),
+        **_schedule(given.trainer, epoch, steps),
     }
     experiment = Experiment(**settings)
     return Translated(experiment, [*notices, *differences(given, experiment)])
+
+
+class _Batch(NamedTuple):
+    """Number of queries per step, and of parts within which documents are negatives."""
+
+    size: int
+    negative_groups: int
+
+
+def _batch(given: Arguments, devices: int) -> _Batch:
+    trainer = given.trainer
+    accumulated = trainer.gradient_accumulation_steps
+    return _Batch(
+        size=trainer.per_device_train_batch_size * devices * accumulated,
+        negative_groups=accumulated * (1 if given.loss.negatives_cross_device else devices),
+    )
+
+
+def _total_steps(trainer: TrainerArguments, epoch: int) -> int:
+    if trainer.max_steps > 0:
+        return trainer.max_steps
+    return max(1, math.ceil(trainer.num_train_epochs * epoch))
+
+
+def _data(given: Arguments, train: Mixture) -> dict[str, Any]:
+    data = given.data
+    return {
+        "train": train,
+        "group_size": data.train_group_size,
+        "few_negatives": data.few_negatives,
+        "shuffle_ratio": data.shuffle_ratio,
+        "row_prompt": _row_prompt(given),
+        "query_prompt": _prompt(
+            "query", data.query_instruction_for_retrieval, data.query_instruction_format
+        ),
+        "document_prompt": _prompt(
+            "passage", data.passage_instruction_for_retrieval, data.passage_instruction_format
+        ),
+        "query_max_length": data.query_max_len,
+        "document_max_length": data.passage_max_len,
+        "workers": max(2, given.trainer.dataloader_num_workers),
+    }
+
+
+def _evaluation(given: Arguments, steps: int) -> dict[str, Any]:
+    patience = given.trainer.patience
+    if given.data.eval_data is None:
+        return {"evaluators": {}, "eval_steps": None, "patience": patience}
+    held_out = Retrieval(data=Jsonl(path=given.data.eval_data), row_prompt=_row_prompt(given))
+    return {
+        "evaluators": {"validation": held_out},
+        "eval_steps": _steps(given.trainer.eval_steps or steps, steps),
+        "patience": patience,
+    }
+
+
+def _schedule(trainer: TrainerArguments, epoch: int, steps: int) -> dict[str, Any]:
+    return {
+        "log_steps": _steps(trainer.logging_steps, steps),
+        "save_steps": _save_steps(trainer, epoch, steps),
+        "keep_checkpoints": trainer.save_total_limit,
+    }
 
 
 def _check_model(model: ModelArguments) -> None:
@@ -136,6 +153,20 @@ def _check_model(model: ModelArguments) -> None:
         raise ConfigError(
             "--use_fast_tokenizer is False, but only fast tokenizers are supported; remove the flag"
         )
+
+
+def _check_fractions(trainer: TrainerArguments) -> None:
+    """Checks numbers of steps that may be fractions, before they are scaled."""
+    for flag in ("warmup_ratio", "warmup_steps", "logging_steps", "save_steps", "eval_steps"):
+        value = getattr(trainer, flag)
+        if value is not None and value < 0:
+            raise ConfigError(
+                f"--{flag} is {value:g}, but must not be negative; raise it, or remove the flag"
+            )
+
+
+def _row_prompt(given: Arguments) -> str:
+    return _prompt("query", "{}", given.data.query_instruction_format)
 
 
 def _prompt(name: str, instruction: str | None, form: str) -> str:
@@ -162,59 +193,6 @@ def _checkpoint(
         "dtype": "bfloat16" if encoder.bf16 or encoder.fp16 else "float32",
         "remat": encoder.gradient_checkpointing,
     }
-
-
-def _function(arguments: Arguments) -> Any:
-    """Returns the loss, including distillation if there is a teacher."""
-    kind, options, weight = (
-        arguments.loss.loss,
-        arguments.loss.loss_options,
-        arguments.loss.kd_weight,
-    )
-    hard = _with_options("--loss", kind, "--loss_options", options)
-    if not arguments.data.knowledge_distillation:
-        return hard
-    temperature = arguments.loss.teacher_temperature
-    if arguments.loss.kd_loss_type == "kl_div":
-        soft = weight * DistillKL(teacher_temperature=temperature)
-        return {KIND: Sum.kind, "terms": ({"loss": hard}, *soft.terms)}
-    if hard != {KIND: "info_nce"}:
-        raise ConfigError(
-            "--kd_loss_type m3_kd_loss replaces info_nce and has none of its settings; "
-            f"remove --loss {kind} and --loss_options, or choose kl_div"
-        )
-    return weight * DistillM3(teacher_temperature=temperature)
-
-
-def _with_options(flag: str, kind: str, options_flag: str, options: list[str]) -> dict[str, str]:
-    """Returns the config of a part; its options are strings, which the config validates."""
-    if unset := [option for option in options if "=" not in option]:
-        raise ConfigError(f"{options_flag} {' '.join(unset)}: write each option as NAME=VALUE")
-    split = (option.partition("=") for option in options)
-    settings = {name: value for name, _, value in split}
-    if KIND in settings:
-        raise ConfigError(f"{options_flag} kind={settings[KIND]}: use {flag} instead")
-    return {KIND: kind, **settings}
-
-
-def _guide(arguments: Arguments) -> dict[str, Any] | None:
-    if arguments.loss.guide_model is None:
-        if arguments.loss.guide_margin:
-            raise ConfigError("--guide_margin has no effect without a guide; add --guide_model")
-        return None
-    dtype = "bfloat16" if arguments.encoder.bf16 or arguments.encoder.fp16 else "float32"
-    return {
-        "name": arguments.loss.guide_model,
-        "cache_dir": arguments.model.cache_dir,
-        "margin": arguments.loss.guide_margin,
-        "dtype": dtype,
-    }
-
-
-def _matryoshka_dims(arguments: Arguments) -> tuple[int, ...]:
-    if arguments.loss.use_mrl and not arguments.loss.mrl_dims:
-        raise ConfigError("--use_mrl needs widths; add them, for example --mrl_dims 64 128 256")
-    return tuple(arguments.loss.mrl_dims) if arguments.loss.use_mrl else ()
 
 
 def _optimizer(arguments: Arguments, steps: int) -> dict[str, Any]:

@@ -54,10 +54,14 @@ class Suite:
         }
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        """Returns the settings of each evaluator, its numbers of texts and their fingerprint."""
+        """Returns the settings of each evaluator, its numbers of texts and their fingerprint.
+
+        `counts` has only the numbers of texts, which else cannot be told from settings.
+        """
         return {
-            name: {**evaluator.model_dump(mode="json"), **evaluator.describe(data)}
+            name: {**evaluator.model_dump(mode="json"), **about, "counts": _counts(about)}
             for name, (evaluator, data) in self._loaded.items()
+            for about in [evaluator.describe(data)]
         }
 
     def fingerprints(self) -> dict[str, str]:
@@ -104,6 +108,14 @@ def named(
         number = sum(known.short_name() == name for known in names.values()) + 1
         names[name if number == 1 else f"{name}_{number}"] = evaluator
     return names
+
+
+def _counts(described: Mapping[str, Any]) -> dict[str, int]:
+    return {
+        name: value
+        for name, value in described.items()
+        if isinstance(value, int) and not isinstance(value, bool)
+    }
 
 
 def _numbers(name: str, names: Sequence[str], metrics: Mapping[str, float]) -> dict[str, float]:

@@ -74,7 +74,8 @@ class Objective(Config):
         try:
             self.policy.check(self.temperature)
         except ValueError as error:
-            raise ConfigError(str(error), field="temperature") from None
+            limits = [f"policy.{name}" for name in self.policy.limits]
+            raise ConfigError(str(error), field="temperature", see=limits) from None
         if self.matryoshka_weights and len(self.matryoshka_weights) != len(self.matryoshka_dims):
             raise ValueError(
                 f"{len(self.matryoshka_weights)} matryoshka_weights for "

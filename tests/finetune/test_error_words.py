@@ -142,7 +142,6 @@ GUIDED = ["--guide_model", "gist"]
         ("--save_total_limit", 7, []),
         ("--fsdp_devices", 2, []),
         ("--report_to", "wandb", []),
-        ("--output_dir", "elsewhere", []),
     ],
 )
 def test_another_config_is_told_by_the_flag_that_was_changed(
@@ -163,6 +162,10 @@ def test_another_config_is_told_by_the_flag_that_was_changed(
         "Choose another folder, or use the settings it was started with to resume it"
     )
     assert last.endswith("(see --output_dir)")
+
+
+def test_a_run_of_a_renamed_folder_is_the_same(place):
+    assert experiment(place, "--output_dir", "a") == experiment(place, "--output_dir", "b")
 
 
 def test_other_inputs_are_told_by_their_flags(tmp_path, place):

@@ -220,6 +220,16 @@ def test_a_bad_value_is_answered_with_the_good_ones(capsys, words, shown):
         (["--auto_find_batch_size=True"], "--sub_batch_size limits the memory"),
         (["--optim", "adafactor"], "AdamW is the only optimizer"),
         (["--optim=sgd"], "AdamW is the only optimizer"),
+        (["--label_smoothing_factor", "0.1"], "add --loss_options label_smoothing=X"),
+        (["--load_best_model_at_end", "True"], "best checkpoint is always exported"),
+        (["--do_eval", "--use_cpu", "False"], "--do_eval is not supported"),
+        (["--lora_rank", "32"], "--lora_rank is not supported: all parameters"),
+        (["--target_modules", "q_proj", "v_proj"], "--target_modules is not supported: all"),
+        (["--colbert_dim", "-1"], "--colbert_dim is not supported: only dense embeddings"),
+        (["--fix_encoder", "True"], "--fix_encoder is not supported: the encoder is always"),
+        (["--self_distill_start_step", "0"], "is not supported: only dense embeddings"),
+        (["--use_flash_attn", "True"], "--use_flash_attn is not supported: the implementation"),
+        (["--example_query_max_len", "64"], "is not supported: in-context examples"),
         (["--learning_rat", "1"], "not a flag of finetune; did you mean --learning_rate?"),
         (["--train-groupsize", "4"], "did you mean --train_group_size?"),
         (["--frobnicate"], "--frobnicate is not a flag of finetune"),
@@ -243,6 +253,15 @@ def test_flags_that_change_nothing_are_reported():
     assert ignored == names
     assert arguments.trainer.seed == 1
     assert parse(REQUIRED)[1] == []
+
+
+def test_flags_that_ask_for_nothing_are_ignored():
+    words = [
+        *("--eval_strategy", "no", "--load_best_model_at_end", "False", "--do_eval=false"),
+        *("--use-lora", "False", "--unified_finetuning", "False", "--fix_encoder", "False"),
+    ]
+    names = ["eval_strategy", "load_best_model_at_end", "do_eval", "use_lora"]
+    assert parse([*REQUIRED, *words])[1] == [*names, "unified_finetuning", "fix_encoder"]
 
 
 def test_no_flag_is_both_known_and_refused_or_ignored():
@@ -272,4 +291,7 @@ def test_help_shows_every_flag_in_its_group(capsys):
         for field in dataclasses.fields(group):
             assert f"--{field.name}" in shown[start:end]
             assert field.metadata["help"].split()[0] in shown[start:end]
+            added = field.metadata["help"].startswith("Not in FlagEmbedding. ")
+            assert added == (field.name in OURS)
+    assert "Flags marked 'Not in FlagEmbedding' are additions." in " ".join(shown.split())
     assert "contrastive finetune --model_name_or_path" in " ".join(shown.split())

@@ -10,8 +10,10 @@ from finetuning import rows, translated, write_rows
 
 from contrastive import config
 from contrastive.errors import ConfigError, DataError
-from contrastive.finetune.arguments import LossArguments, TrainerArguments, choices
+from contrastive.finetune.arguments import LossArguments
 from contrastive.finetune.command import in_flags
+from contrastive.finetune.flags import choices
+from contrastive.finetune.trainer_flags import TrainerArguments
 from contrastive.losses import Loss
 from contrastive.temperature import Policy
 from contrastive.training.optimizer import make_schedule
@@ -35,7 +37,7 @@ def notices(data, *flags, **required):
 def test_without_a_flag_everything_is_as_flagembeddings_defaults(data, tmp_path):
     given = experiment(data, model="bge", output=tmp_path / "tuned")
     assert given == config.Experiment(
-        name="tuned",
+        name="bge",
         seed=42,
         steps=15,  # 3 epochs of 40 // 8
         batch_size=8,
@@ -104,7 +106,6 @@ def test_every_other_flag_has_its_place(data):
     assert given.fsdp == 2
     assert given.writers == (config.TensorBoard(), config.WandB())
     assert experiment(data, "--max_grad_norm", 0).optimizer.max_grad_norm is None
-    assert experiment(data, "--mrl_dims", 64).loss.matryoshka_dims == ()  # without --use_mrl
     assert experiment(data, "--sub_batch_size", -1).chunk_tokens is None
 
 
@@ -246,7 +247,7 @@ def test_held_out_rows_are_evaluated_on(data):
 )
 def test_distillation(data, flag, loss):
     flags = ["--kd_loss_type", flag, "--teacher_temperature", 3, "--kd_weight", 0.5]
-    assert experiment(data, *flags).loss.function == config.InfoNCE()
+    assert experiment(data, *flags[:2]).loss.function == config.InfoNCE()
     given = experiment(data, *flags, "--knowledge_distillation", "True")
     assert given.loss.function == loss
 
@@ -416,6 +417,24 @@ def test_parts_of_a_run_are_alone_or_not_each_for_itself(tmp_path):
         (["--use_fast_tokenizer", "False"], "only fast tokenizers are supported"),
         (["--use_mrl", "True"], "--use_mrl needs widths; add them"),
         (["--report_to", "mlflow"], "--report_to mlflow is not supported"),
+        (
+            ["--mrl_dims", 64, 32],
+            "--mrl_dims is 64 32, but has no effect without --use_mrl; add --use_mrl True, or",
+        ),
+        (["--use_mrl", "False", "--mrl_dims", 64], "--mrl_dims is 64, but has no effect without"),
+        (
+            ["--kd_weight", 0.5],
+            "--kd_weight is 0.5, but has no effect without a teacher; add --knowledge_distillation",
+        ),
+        (
+            ["--teacher_temperature", 3, "--loss", "distill_kl"],
+            "--teacher_temperature is 3, but has no effect without a teacher; add --knowledge_",
+        ),
+        (["--warmup_steps", -5], "--warmup_steps is -5, but must not be negative"),
+        (["--warmup_ratio", -0.1], "--warmup_ratio is -0.1, but must not be negative"),
+        (["--logging_steps", -1], "--logging_steps is -1, but must not be negative"),
+        (["--save_steps", -1], "--save_steps is -1, but must not be negative"),
+        (["--eval_steps", -0.5], "--eval_steps is -0.5, but must not be negative"),
     ],
 )
 def test_settings_without_a_meaning_here_are_refused(data, flags, words):
@@ -565,7 +584,7 @@ def test_every_loss_policy_and_writer_of_the_package_is_a_choice():
     assert offered(LossArguments, "loss") == set(choices(Loss)) >= LOSSES
     assert offered(LossArguments, "temperature_policy") == set(choices(Policy)) >= POLICIES
     assert set(choices(Writer)) == {"tensorboard", "wandb"}
-    assert set(choices(Loss)) == set(built_in(Loss)) - {"sum", "function"}  # flags write neither
+    assert set(choices(Loss)) == set(built_in(Loss)) - {"sum", "function"}  # only in files
     assert choices(Policy) == built_in(Policy)
     assert choices(Writer) == built_in(Writer)
 
@@ -590,6 +609,11 @@ def test_help_has_every_choice_with_its_settings(base, group, flag, options):
             assert f"{kind}: {part.summary()}" in helps[flag]
             settings = f"{kind}: {', '.join(part.model_fields)}"
             assert not part.model_fields or settings in helps[options]
+
+
+def test_parts_that_only_files_can_choose_are_no_choice(monkeypatch):
+    monkeypatch.setattr(config.Learned, "only_in_files", True)
+    assert set(choices(Policy)) == set(built_in(Policy)) - {"learned"}
 
 
 def test_parts_from_elsewhere_are_no_choice(data):

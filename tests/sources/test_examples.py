@@ -53,7 +53,7 @@ def test_the_fingerprint_is_of_what_is_trained_on():
         ("q", "expected an object"),
         (Example("q", ("p", 5)), '"pos" must be a list of strings, but contains 5'),
         (Example("q", ("p",), scores=(float("nan"),)), "but contains nan"),
-        (Example("q", ("p",), ("n",), scores=(1.0,)), '"neg_scores" must be 1 numbers'),
+        (Example("q", ("p",), ("n",), scores=(1.0,)), '"neg_scores" must be a list of 1 numbers'),
         ({"query": "\ud83d", "pos": ["p"]}, '"query" contains half of a surrogate pair'),
     ],
 )

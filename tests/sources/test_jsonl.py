@@ -33,9 +33,12 @@ BAD_ROWS = {
     "type no string": (b'{"query": "q", "pos": ["p"], "type": []}', '"type" must be a string'),
     "a score too few": (
         b'{"query": "q", "pos": ["p", "r"], "pos_scores": [1]}',
-        '"pos_scores" must be 2 numbers',
+        '"pos_scores" must be a list of 2 numbers',
     ),
-    "scores no list": (b'{"query": "q", "pos": ["p"], "pos_scores": 1}', "must be 1 numbers"),
+    "scores no list": (
+        b'{"query": "q", "pos": ["p"], "pos_scores": 1}',
+        "must be a list of 1 numbers",
+    ),
     "a score no number": (
         b'{"query": "q", "pos": ["p"], "neg": ["n"], "neg_scores": ["1"]}',
         '"neg_scores" must be finite numbers',

@@ -24,6 +24,25 @@ def test_rows_become_examples(tmp_path):
     ]
 
 
+def test_files_of_spreadsheets(tmp_path):
+    """A byte-order mark, cells of any length, carriage returns in cells."""
+    long = "x" * 200_000
+    source = written(tmp_path, f"\ufeffq\t{long}\r\na\rb\tone\r\n")
+    examples = open_source(source)
+    assert [examples[index] for index in range(2)] == [
+        Example("q", (long,)),
+        Example("a\rb", ("one",)),
+    ]
+
+
+def test_errors_of_later_checks_name_the_line(tmp_path):
+    source = written(tmp_path, "\nquery\tdocument\n\nb\ttwo\tthree\nc\tfour\n")
+    examples = open_source(source.replace(header=True))
+    assert len(examples) == 2
+    with pytest.raises(DataError, match=r"rows\.tsv:5: a group needs 1 negatives"):
+        examples.check_negatives(1)
+
+
 def test_a_header_is_skipped(tmp_path):
     source = written(tmp_path, "query\tdocument\nb\ttwo\n")
     assert len(open_source(source)) == 2
@@ -33,9 +52,12 @@ def test_a_header_is_skipped(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a\tone\nb\n", r"rows\.tsv:2: expected a query and a document.*'b' with 1 columns"),
-        ("a\tone\nb\t\tx\n", r"rows\.tsv:2: .*'b' with 3 columns"),
-        ("a\tone\n\tx\n", r"rows\.tsv:2: .*'' with 2 columns"),
+        (
+            "a\tone\nb\n",
+            r"rows\.tsv:2: expected a query and a document.* 1 columns, the first of them 'b'",
+        ),
+        ("a\tone\nb\t\tx\n", r"rows\.tsv:2: .* 3 columns, the first of them 'b'"),
+        ("a\tone\n\tx\n", r"rows\.tsv:2: .* 2 columns, the first of them ''"),
         (b"a\t\xff\n", r"rows\.tsv: not UTF-8"),
         ("\n", r"rows\.tsv: the file has no rows"),
     ],

@@ -70,7 +70,7 @@ def test_data_is_loaded_once_and_scored_again_and_again(tmp_path):
     assert flat(scores)["clusters/v_measure"] == scores["clusters"]["v_measure"]
     assert suite.baselines() == {"count": {"chance": {"uses": 0.0}}}
     about = suite.describe()
-    assert about["count"] == {"kind": Counting.kind, "data": "x", "more": 1}
+    assert about["count"] == {"kind": Counting.kind, "data": "x", "more": 1, "counts": {}}
     assert about["clusters"]["texts"] == 4
     assert list(suite.fingerprints()) == ["clusters"]
     json.dumps(about)

@@ -88,7 +88,7 @@ def test_asked_to_stop(undisturbed, tmp_path, number):
     wait_for_step(tmp_path / "run", 4, process)
     process.send_signal(number)
     output = finish(process, expected_code=0)
-    assert "The same command goes on from there" in output
+    assert "Run the same command again to resume" in output
     assert 4 <= len(losses(tmp_path / "run")) < 12
     finish(start(file, tmp_path / "run"))
     same_as_undisturbed(undisturbed, tmp_path / "run")
