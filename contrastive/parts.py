@@ -12,6 +12,7 @@ import contextvars
 import functools
 import importlib
 import re
+import types
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, Self
 
@@ -136,7 +137,9 @@ class Part(Config):
 
 
 _FOREIGN: contextvars.ContextVar[str] = contextvars.ContextVar("foreign", default="refuse")
-_TRAITS: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar("traits", default={})
+_TRAITS: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar(
+    "traits", default=types.MappingProxyType({})
+)
 
 
 @contextlib.contextmanager

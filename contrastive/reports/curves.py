@@ -242,9 +242,11 @@ def _points(study: Study, other: str, studies: Sequence[Study]) -> list[go.Scatt
 
 
 def _pair(run: Run, other: str) -> tuple[float, float] | None:
-    """Returns both metrics from the same source: the evaluation, else the last batch."""
-    for source in (run.scores, run.last):
-        x, y = source.get("uniformity"), source.get(other)
-        if x is not None and y is not None:
-            return x, y
-    return None
+    """Returns both metrics from the same source: one evaluator, else the last batch."""
+    for name in run.scores:
+        evaluator, slash, metric = name.rpartition("/")
+        partner = f"{evaluator}{slash}{other}"
+        if metric == "uniformity" and partner in run.scores:
+            return run.scores[name], run.scores[partner]
+    x, y = run.last.get("uniformity"), run.last.get(other)
+    return None if x is None or y is None else (x, y)

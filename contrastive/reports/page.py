@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -182,9 +182,9 @@ def _origin(folder: Folder) -> list[tuple[str, str]]:
     """Returns the facts about how the results of a folder were produced, as (name, value)."""
     ending = folder.ending
     hardware, versions = ending.get("hardware", {}), ending.get("versions", {})
+    counts = {name: _counts(folder, name, x) for name, x in ending.get("evaluators", {}).items()}
     tasks = [
-        f"{name}: {', '.join(f'{x} {n}' for n, x in about.items() if isinstance(x, int))}"
-        for name, about in ending.get("evaluators", {}).items()
+        f"{name}: {', '.join(f'{x} {n}' for n, x in of.items())}" for name, of in counts.items()
     ]
     swept = [f"{name}: {', '.join(map(shown, v))}" for name, v in (folder.axes or {}).items()]
     facts = {
@@ -197,3 +197,11 @@ def _origin(folder: Folder) -> list[tuple[str, str]]:
         "Versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
     }
     return [(name, value) for name, value in facts.items() if value]
+
+
+def _counts(folder: Folder, name: str, about: Mapping[str, Any]) -> dict[str, int]:
+    """Returns the numbers of texts in the description of an evaluator, without its settings."""
+    evaluators = {**folder.config.evaluators, **folder.config.final_evaluators}
+    settings = dict(evaluators[name]) if name in evaluators else {}
+    counts = {key: x for key, x in about.items() if isinstance(x, int) and not isinstance(x, bool)}
+    return {key: x for key, x in counts.items() if settings.get(key) != x}

@@ -297,7 +297,8 @@ def test_more_runs_than_metrics_are_lines(tmp_path):
     assert empty.lines == []
 
 
-def test_the_plane_has_tolerance_where_it_was_measured(tmp_path):
+@pytest.mark.parametrize("prefix", ["", "test/"], ids=["older version", "evaluator"])
+def test_the_plane_has_tolerance_where_it_was_measured(tmp_path, prefix):
     folder = reported.write_sweep(tmp_path / "s")
     (picture,) = planes(read_studies(folder))
     assert picture.title == "Uniformity and alignment"
@@ -306,7 +307,8 @@ def test_the_plane_has_tolerance_where_it_was_measured(tmp_path):
     assert points.text == ("0.05", "0.1", "0.5")
     table = json.loads((folder / "sweep.json").read_text())
     for row in table["rows"][:2]:
-        row |= {"uniformity": -2.0 - row["member"], "tolerance": 0.25}
+        row |= {f"{prefix}uniformity": -2.0 - row["member"], f"{prefix}tolerance": 0.25}
+        row |= {"another/uniformity": -9.0}  # of an evaluator without tolerance
     reported.write_json(folder / "sweep.json", table)
     without = reported.write_sweep(tmp_path / "without")
     picture, other = planes(read_studies(folder, without))

@@ -7,6 +7,7 @@ import re
 import pytest
 import reported
 
+from contrastive import config
 from contrastive.advice.advisor import Finding
 from contrastive.cli import main
 from contrastive.errors import ConfigError, FolderError
@@ -51,6 +52,18 @@ def test_unfinished_and_diverged(tmp_path):
     assert "not finished; written at the end" in text
     assert "<dt>learning rate</dt>" in text  # what the adviser says of the one that has diverged
     assert "contains no step yet; try again later" in text  # and of the one that has just begun
+
+
+def test_tasks_are_shown_with_their_numbers_of_texts(tmp_path, no_advice):
+    evaluators = {"intents": config.Classification(train="a.jsonl", test="b.jsonl", neighbors=7)}
+    folder = reported.write_run(tmp_path, config=reported.experiment(evaluators=evaluators))
+    results = json.loads((folder / "results.json").read_text())
+    about = {"kind": "classification", "neighbors": 7, "exact": True, "train": 20, "classes": 3}
+    reported.write_json(folder / "results.json", {**results, "evaluators": {"intents": about}})
+    assert (
+        "<dt>Tasks</dt>\n<dd>intents: 20 train, 3 classes</dd>"
+        in write_report([folder]).read_text()
+    )
 
 
 def test_nothing_but_a_config(tmp_path, no_advice):
