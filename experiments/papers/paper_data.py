@@ -134,8 +134,8 @@ def read_rows(path: Path) -> list[Row]:
             with opener(file, "rt", encoding="utf-8", newline="\n") as lines:
                 return [json.loads(line) for line in lines]
     raise DataError(
-        f"{path}: no such file, nor {packed.name}; experiments/papers/README.md lists the files "
-        "of the data folder and where to get them"
+        f"{path}: no such file, nor {packed.name}; {Path(__file__).with_name('README.md')} lists "
+        "the files of the data folder and where to get them"
     )
 
 

@@ -1,8 +1,11 @@
 """Papers as code: predicates, files, and that what is committed says what its numbers say."""
 
+import configparser
 import functools
 import json
+import re
 import sys
+import types
 from pathlib import Path
 
 import matplotlib.figure
@@ -20,6 +23,7 @@ from contrastive.papers import (
     Interval,
     Paper,
     Setting,
+    Verdict,
     Where,
     above,
     all_of,
@@ -30,6 +34,7 @@ from contrastive.papers import (
     rises,
     swept,
 )
+from contrastive.papers import paper as paper_module
 from contrastive.papers.paper import open_paper, reproduce
 from contrastive.tasks import Evaluator
 
@@ -135,10 +140,21 @@ def test_others_are_refused(tmp_path, monkeypatch, capsys):
     with pytest.raises(ConfigError, match="no paper 'T9'; the papers are T1, T2"):
         open_paper("T9")
     monkeypatch.setenv("CONTRASTIVE_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(SystemExit, match="no such data folder; set it with --data"):
+    with pytest.raises(SystemExit, match="no such data folder; set it with --data") as no_folder:
         main(["reproduce", "T1", "--workdir", str(tmp_path / "run")])
-    with pytest.raises(SystemExit, match=r"captions.train.jsonl: no such file, nor .*gz; exp"):
+    with pytest.raises(
+        SystemExit, match=r"captions.train.jsonl: no such file, nor .*gz"
+    ) as no_file:
         main(["reproduce", "T1", "--workdir", str(tmp_path / "run"), "--data", str(tmp_path)])
+    for refused in (no_folder, no_file):
+        (page,) = re.findall(r"\S+README\.md(?= lists)", str(refused.value))
+        assert "captions.{train,test}.jsonl" in Path(page).read_text(encoding="utf-8")
+
+
+def test_the_page_that_errors_name_is_installed():
+    settings = configparser.ConfigParser()
+    settings.read(FOLDER.parents[1] / "setup.cfg")
+    assert settings["options.package_data"]["contrastive.experiments.papers"] == "README.md"
 
 
 def test_a_claim_that_fails_is_shown_as_failed(tmp_path, capsys):
@@ -277,22 +293,65 @@ def test_scores_of_a_sweep_have_plain_names(tmp_path, monkeypatch):
         swept(grid, tmp_path)
 
 
-def test_a_claim_of_a_setting_without_runs_is_not_measured_and_nothing_is_lost(tmp_path):
-    paper = Paper(
+def none_above_one(findings):
+    return Verdict(None > 1, "")
+
+
+def paper_of(run=lambda setting, where: {"kept": 1}, claims=()):
+    """A paper that trains nothing."""
+    return Paper(
         name="X",
         title="t",
         source="s",
         published={},
-        claims=(Claim("c", lambda findings: findings[0.01]), Claim("d", lambda _: max([]))),
+        claims=claims,
         differs="d",
-        small=Setting(),
-        full=Setting(),
-        run=lambda setting, where: {"kept": 1},
-        draw=lambda figure, findings, published: None,
+        small=Setting(steps=1),
+        full=Setting(steps=9),
+        run=run,
+        draw=lambda figure, findings, published: figure.subplots(),
     )
+
+
+def test_a_claim_that_cannot_be_checked_is_undecided_and_nothing_is_lost(tmp_path):
+    checks = (lambda findings: findings[0.01], lambda _: max([]), none_above_one)
+    paper = paper_of(claims=tuple(Claim("c", check) for check in checks))
     results = reproduce(paper, "small", Where(tmp_path, tmp_path / "run"))
-    assert [claim["because"][:13] for claim in results["claims"]] == ["not measured:"] * 2
-    assert json.loads((tmp_path / "run" / "results.json").read_text())["findings"] == {"kept": 1}
+    kept = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert kept["findings"] == {"kept": 1}
+    assert kept["claims"] == results["claims"]
+    assert [claim["held"] for claim in results["claims"]] == [None] * 3
+    lookup, empty, comparison = (claim["because"] for claim in results["claims"])
+    assert lookup == "undecided: KeyError: 0.01"
+    assert empty.startswith("undecided: ValueError: max()")
+    assert comparison.startswith("undecided: TypeError: '>' not supported")
+
+
+def test_findings_are_kept_if_a_check_is_interrupted(tmp_path):
+    def interrupt(findings):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(paper_of(claims=(Claim("c", interrupt),)), "small", Where(tmp_path, tmp_path))
+    assert json.loads((tmp_path / "results.json").read_text())["findings"] == {"kept": 1}
+
+
+def test_seconds_are_those_of_all_sessions(tmp_path, monkeypatch):
+    clock = iter([0.0, 5.0, 5.0, 8.0, 8.0, 9.0])  # begin and end of three sessions
+    timer = types.SimpleNamespace(perf_counter=lambda: next(clock))
+    monkeypatch.setattr(paper_module, "time", timer)
+    stops = iter([KeyboardInterrupt(), None, None])
+
+    def run(setting, where):
+        if stop := next(stops):
+            raise stop
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(paper_of(run), "small", Where(tmp_path, tmp_path))
+    for _ in range(2):  # the last one only reuses what the others trained
+        results = reproduce(paper_of(run), "small", Where(tmp_path, tmp_path))
+        assert results["seconds"] == 8.0
 
 
 def test_mean_average_precision_by_hand():
@@ -324,18 +383,8 @@ def test_rows_are_read_plain_or_packed(tmp_path):
 
 def test_a_paper_is_reproduced_by_its_setting(tmp_path):
     seen = []
-    paper = Paper(
-        name="X",
-        title="t",
-        source="s",
-        published={},
-        claims=(Claim("c", lambda findings: above(*[Interval(1, 1, 1, 3)] * 2, ("a", "b"))),),
-        differs="d",
-        small=Setting(steps=1),
-        full=Setting(steps=9),
-        run=lambda setting, where: seen.append(setting.steps) or {},
-        draw=lambda figure, findings, published: figure.subplots(),
-    )
+    claim = Claim("c", lambda findings: above(*[Interval(1, 1, 1, 3)] * 2, ("a", "b")))
+    paper = paper_of(lambda setting, where: seen.append(setting.steps) or {}, (claim,))
     for setting in ("small", "full"):
         results = reproduce(paper, setting, Where(tmp_path, tmp_path / setting))
         assert results["differs"] == ("d" if setting == "small" else "")
