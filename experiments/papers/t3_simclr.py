@@ -34,13 +34,13 @@ from contrastive.temperature import diagnose, summarize
 
 PUBLISHED = {
     "metric": "ImageNet, ResNet-50, linear probe x 100, batch 4,096",
-    "normalised": {
+    "normalized": {
         "0.05": {"entropy": 1.0, "contrastive accuracy": 90.5, "top 1": 59.7},
         "0.1": {"entropy": 4.5, "contrastive accuracy": 87.8, "top 1": 64.4},
         "0.5": {"entropy": 8.2, "contrastive accuracy": 68.2, "top 1": 60.7},
         "1": {"entropy": 8.3, "contrastive accuracy": 59.1, "top 1": 58.0},
     },
-    "not normalised": {
+    "not normalized": {
         "10": {"entropy": 0.5, "contrastive accuracy": 91.7, "top 1": 57.2},
         "100": {"entropy": 0.5, "contrastive accuracy": 92.1, "top 1": 57.0},
     },
@@ -55,8 +55,8 @@ def run(setting: Setting, where: Where) -> Findings:
     return {
         name: _train(setting, temperatures, unit, (images, labels, tested, truth))
         for name, temperatures, unit in (
-            ("normalised", setting.values, True),
-            ("not normalised", PLAIN, False),
+            ("normalized", setting.values, True),
+            ("not normalized", PLAIN, False),
         )
     }
 
@@ -203,7 +203,7 @@ def _probe(known, labels, asked, truth) -> float:
     return float(probe.score(scaler.transform(asked), truth))
 
 
-def _curve(findings: Findings, metric: str, name: str = "normalised"):
+def _curve(findings: Findings, metric: str, name: str = "normalized"):
     return curve(findings[name], "temperature", metric)
 
 
@@ -227,7 +227,7 @@ def _best(points):
 def _plain(findings: Findings) -> Verdict:
     """Checks both parts of the claim: higher contrastive accuracy, and a worse probe."""
     unit = {name: _best(_curve(findings, name)) for name in ("contrastive accuracy", "top 1")}
-    plain = {name: _best(_curve(findings, name, "not normalised")) for name in unit}
+    plain = {name: _best(_curve(findings, name, "not normalized")) for name in unit}
 
     def named(pair, words):
         return f"{words} at {pair[0]:g}"
@@ -250,13 +250,13 @@ def _plain(findings: Findings) -> Verdict:
 def draw(figure, findings: Findings, published) -> None:
     """Plots contrastive accuracy and probe accuracy, for SimCLR and for ours."""
     left, right = figure.subplots(1, 2)
-    rows = published["normalised"]
+    rows = published["normalized"]
     for name in ("contrastive accuracy", "top 1"):
         left.plot([float(t) for t in rows], [row[name] for row in rows.values()], "o-", label=name)
         line(right, _curve(findings, name), name)
-        plain = published["not normalised"]["100"][name]
+        plain = published["not normalized"]["100"][name]
         left.axhline(plain, color=left.lines[-1].get_color(), ls=":", label="not normalized")
-        best = _best(_curve(findings, name, "not normalised"))[1].mean
+        best = _best(_curve(findings, name, "not normalized"))[1].mean
         right.axhline(best, color=right.lines[-1].get_color(), ls=":", label="not normalized")
     left.set(title="SimCLR, ImageNet")
     right.set(title="digits, two layers")
@@ -267,23 +267,27 @@ def draw(figure, findings: Findings, published) -> None:
 
 paper = Paper(
     name="T3",
-    title="Normalisation and temperature",
+    title="Normalization and temperature",
     source="Chen et al., 2020, arXiv:2002.05709, Table 5",
     published=PUBLISHED,
     claims=(
         Claim(
-            "Contrastive accuracy falls with temperature",
+            "Contrastive accuracy falls with temperature.",
             _accuracy,
             "90.5 at 0.05, 87.8 at 0.1, 68.2 at 0.5, 59.1 at 1",
         ),
         Claim(
-            "Entropy rises with temperature",
+            "Entropy rises with temperature.",
             _entropy,
             "1.0 at 0.05, 4.5 at 0.1, 8.2 at 0.5, 8.3 at 1",
         ),
-        Claim("The probe's score peaks inside", _peak, "59.7 at 0.05, 64.4 at 0.1, 58.0 at 1"),
         Claim(
-            "Not normalised: the best contrastive accuracy, and a worse probe",
+            "The probe's score peaks at an intermediate temperature.",
+            _peak,
+            "59.7 at 0.05, 64.4 at 0.1, 58.0 at 1",
+        ),
+        Claim(
+            "Without normalization, contrastive accuracy is higher and the probe's score is lower.",
             _plain,
             "contrastive 92.1 against 90.5; probe 57.0 against 64.4",
         ),

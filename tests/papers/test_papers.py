@@ -107,6 +107,15 @@ def test_every_paper_is_there_and_whole(name):
     assert paper.small.seeds == 3
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_claims_are_sentences_on_their_own(name):
+    """They are printed alone, so that no claim may refer to the one before it."""
+    for claim in open_paper(name).claims:
+        first, *_ = claim.text.removeprefix("Ours: ").split()
+        assert claim.text.endswith(".")
+        assert first not in ("It", "Its", "So", "They", "This")
+
+
 def test_a_paper_is_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert open_paper("t8") is open_paper("T8")

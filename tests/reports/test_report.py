@@ -113,8 +113,8 @@ def test_histograms_are_means_over_seeds_and_the_best_comes_first(tmp_path):
     negative, positive = traces(block.pictures[0], frame=1)
     assert list(positive.y[1:-1]) == reported.bins({85: 0.5, 86: 0.5})
     assert list(negative.y[1:-1]) == reported.bins({49: 0.75, 60: 0.25})
-    centres = [negative.x0 + negative.dx * n for n in range(1, 101)]
-    assert centres == pytest.approx([-0.99 + 0.02 * n for n in range(100)])
+    centers = [negative.x0 + negative.dx * n for n in range(1, 101)]
+    assert centers == pytest.approx([-0.99 + 0.02 * n for n in range(100)])
     # Of a diverged seed the histograms are left out, as its scores are.
     assert list(traces(block.pictures[0], frame=2)[1].y[1:-1]) == reported.bins({90: 1.0})
     means = (0.71 + 0.73) / 2, 0.75 * -0.01 + 0.25 * 0.21
