@@ -37,7 +37,7 @@ def test_unfinished_and_diverged(tmp_path):
     ]
     with open(tmp_path / "gradient" / "metrics.jsonl", "a") as file:
         file.write('{"step": 20, "loss": 2.0, "finite": 0.0}\n')
-    states = {line.label: line.cells[-1] for line in score_table(studies(read(folders))).lines}
+    states = {line.label: line.cells[-1] for line in score_table(studies(read(folders))).rows}
     assert states == {
         "sweep: temperature 0.05": "not finished: step 20 of 20",
         "sweep: temperature 0.1": "not finished: step 20 of 20",
@@ -114,14 +114,14 @@ def test_the_pages_data_has_no_nan(tmp_path, monkeypatch, no_advice):
         reported.write_run(tmp_path / "b", None, losses=(4.0, None)),
     ]
     text = page.html(read(folders))
-    pictures = re.findall(r'<script type="application/json">(.*?)</script>', text)
-    assert len(pictures) > 5
+    figures = re.findall(r'<script type="application/json">(.*?)</script>', text)
+    assert len(figures) > 5
 
     def refuse(name):
         raise AssertionError(name)
 
-    for picture in pictures:
-        json.loads(picture, parse_constant=refuse)
+    for figure in figures:
+        json.loads(figure, parse_constant=refuse)
     assert "nan" not in [cell for row in rows_of(text, "Scores") for cell in row]
 
 
@@ -161,8 +161,8 @@ def test_what_comes_from_files_is_escaped(tmp_path, no_advice):
     penalties = penalty_blocks(found)
     assert penalties
     blocks = score_blocks(found) + training_blocks(found) + penalties
-    for picture in (x for block in blocks for x in block.pictures):
-        drawn = picture.frames[0].figure
+    for figure in (x for block in blocks for x in block.figures):
+        drawn = figure.frames[0].figure
         assert not any("<" in (trace.name or "") for trace in drawn.data)
         assert "<" not in (drawn.layout.yaxis.title.text or "")
 
