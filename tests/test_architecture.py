@@ -11,6 +11,7 @@ FLOORS = {
     "tables": 0,
     "types": 0,
     "lazy": 1,
+    "python_files": 1,
     "settings": 1,
     "devices": 2,
     "parts": 2,

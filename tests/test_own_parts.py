@@ -11,8 +11,8 @@ import pytest
 
 import contrastive
 from contrastive.cli import main
-from contrastive.cli.experiment_files import execute
-from contrastive.errors import FolderError
+from contrastive.errors import ConfigError, FolderError
+from contrastive.python_files import execute
 from contrastive.training.workdir import load_config
 
 PARTS = '''
@@ -331,3 +331,30 @@ def test_a_plain_function_is_a_loss(folder, tmp_path):
 def test_files_that_import_modules_beside_them_are_found_from_anywhere(folder):
     assert Path.cwd() != folder
     assert execute(folder / "own_experiment.py").default.name == "own"
+
+
+def test_the_executed_module_is_the_one_of_its_name(tmp_path):
+    file = tmp_path / "executed_twice.py"
+    for number in (1, 2):
+        file.write_text(f"number = {number}\n{'#' * number}\n")
+        module = execute(file)
+        assert module.number == number
+        assert sys.modules["executed_twice"] is module
+    file.write_text("number = 3\nraise ValueError('no')\n")
+    with pytest.raises(ConfigError, match=r"executed_twice.py:2: ValueError: no"):
+        execute(file)
+    assert sys.modules["executed_twice"] is module
+
+
+@pytest.mark.parametrize("name", ["json.py", "sys.py", "namesake.py"])
+def test_a_file_with_the_name_of_another_module_is_refused(name, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "namesake.py").write_text("")
+    execute(tmp_path / "other" / "namesake.py")
+    file = tmp_path / name
+    file.write_text("")
+    before = sys.modules[file.stem]
+    with pytest.raises(ConfigError, match=f"{name}: the name '{file.stem}' .* rename the file"):
+        execute(file)
+    assert sys.modules[file.stem] is before
+    del sys.modules["namesake"]

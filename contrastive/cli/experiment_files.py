@@ -1,14 +1,12 @@
-"""Finds and executes Python files that define experiments."""
+"""Finds and loads Python files that define experiments."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-import traceback
 from importlib.resources import files
 from pathlib import Path
 
 from contrastive.errors import ConfigError
+from contrastive.python_files import execute
 from contrastive.training.experiment import Experiment
 
 
@@ -53,7 +51,8 @@ def load_experiments(file: Path) -> dict[str, Experiment]:
       Experiments by name, including `default`.
 
     Raises:
-      ConfigError: If the file fails (the message names the line) or does not define `default`.
+      ConfigError: If the file fails (the message names the line), does not define `default`, or has
+        the name of another module that was imported.
     """
     module = execute(file)
     settings = {
@@ -62,35 +61,3 @@ def load_experiments(file: Path) -> dict[str, Experiment]:
     if "default" not in settings:
         raise ConfigError(f"{file} defines no Experiment called `default`; it has {list(settings)}")
     return settings
-
-
-def execute(file: Path):
-    """Executes a Python file as the module of its name, so that its classes can be imported.
-
-    Args:
-      file: The file.
-
-    Returns:
-      The module.
-
-    Raises:
-      ConfigError: If there is no such file, or it fails (the message names the line).
-    """
-    if not file.is_file():
-        raise ConfigError(f"{file}: no such file")
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{file} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    folder = str(file.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    sys.modules.setdefault(file.stem, module)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        line = max((f.lineno or 0 for f in frames if f.filename == str(file)), default=0)
-        where = f"{file}:{line}" if line else str(file)
-        raise ConfigError(f"{where}: {type(error).__name__}: {error}") from error
-    return module

@@ -56,9 +56,9 @@ def evaluate(
       output: A JSON file to write the scores to.
     """
     from contrastive import tasks as known
-    from contrastive.cli.experiment_files import execute
     from contrastive.cli.scores import score_tables
     from contrastive.files import write_json
+    from contrastive.python_files import execute
     from contrastive.tasks._suite import Suite
     from contrastive.training.results import versions
 
@@ -174,8 +174,8 @@ def search(
 
 
 def _load(model: str, pooling: _Pooling, parts: tuple[Path, ...]) -> Encoder:
-    from contrastive.cli.experiment_files import execute
     from contrastive.encoder import Encoder
+    from contrastive.python_files import execute
 
     for file in parts:
         execute(file)
