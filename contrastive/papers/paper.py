@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import importlib.util
 import json
 import os
 import pkgutil
 import re
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +20,7 @@ from contrastive.lazy import optional
 from contrastive.models._model import Model
 from contrastive.models._static import Static
 from contrastive.papers.claims import Verdict
+from contrastive.python_files import execute
 from contrastive.sweeps.grid import Grid
 from contrastive.sweeps.sweep import Row, run_sweep
 from contrastive.training.results import command, hardware, versions
@@ -226,9 +225,9 @@ def open_paper(name: str) -> Paper:
       The paper.
 
     Raises:
-      ConfigError: If there is no such paper or file.
+      ConfigError: If there is no such paper or file, or the file fails; the message names the line.
     """
-    module = _executed(Path(name)) if name.endswith(".py") else _imported(name)
+    module = execute(Path(name)) if name.endswith(".py") else _imported(name)
     paper = getattr(module, "paper", None)
     if not isinstance(paper, Paper):
         raise ConfigError(
@@ -247,18 +246,6 @@ def _imported(name: str) -> ModuleType:
             f"there is no paper {name!r}; the papers are {', '.join(sorted(modules))}"
         )
     return importlib.import_module(f"{PACKAGE}.{modules[name.upper()]}")
-
-
-def _executed(file: Path) -> ModuleType:
-    if not file.is_file():
-        raise ConfigError(f"{file}: no such file; give the file of a paper, or a name such as T1")
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def data_folder(given: Path | None) -> Path:

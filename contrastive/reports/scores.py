@@ -29,7 +29,7 @@ _TICKS = 12  # most values that all get a tick label
 
 
 def score_table(studies: Sequence[Study]) -> Table:
-    """Returns a table of mean scores over seeds, with confidence intervals and baserows.
+    """Returns a table of mean scores over seeds, with confidence intervals and baselines.
 
     Args:
       studies: The studies.

@@ -124,6 +124,14 @@ def test_a_paper_is_found_from_any_folder(tmp_path, monkeypatch):
         open_paper("gone.py")
 
 
+def test_a_file_of_a_paper_that_fails_names_the_line_and_leaves_nothing_behind(tmp_path):
+    file = tmp_path / "broken_paper.py"
+    file.write_text("first = 1\nsecond = first.nothing\n")
+    with pytest.raises(ConfigError, match=r"broken_paper\.py:2: AttributeError: .*nothing"):
+        open_paper(str(file))
+    assert "broken_paper" not in sys.modules
+
+
 def test_the_public_room_has_what_papers_need():
     names = [
         *("Claim", "Curve", "Findings", "Grid", "Interval", "Paper", "Setting", "Verdict", "Where"),
