@@ -175,7 +175,7 @@ def test_the_page_that_errors_name_is_installed():
 
 
 def test_a_claim_that_fails_is_shown_as_failed(tmp_path, capsys):
-    file = tmp_path / "mine.py"
+    file = tmp_path / "paper_of_mine.py"
     file.write_text(
         "from contrastive.papers import Claim, Paper, Setting, Verdict\n"
         "paper = Paper(name='X', title='t', source='s', published={}, differs='small', claims=(\n"
