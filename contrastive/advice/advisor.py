@@ -29,8 +29,7 @@ def advise(workdir: Path) -> list[Finding]:
 
     Returns:
       For a run, its findings, most important first; a single `healthy` finding if nothing needs to
-      change. Also a run whose temperature is fine has a `narrow_range` finding if its cosines are
-      close together. For a sweep, the findings of each setting in order, by the majority of its
+      change. A `narrow_range` finding, which needs no change either, may follow. For a sweep, the findings of each setting in order, by the majority of its
       seeds, then a `best` finding about the setting with the highest score.
 
     Raises:

@@ -19,12 +19,10 @@ from contrastive.experiments.papers.paper_data import (
     captions,
     experiment,
     line,
-    recall_at_1,
     similar_pairs,
-    spearman,
-    unit,
     write_rows,
 )
+from contrastive.experiments.papers.paper_scores import recall_at_1, spearman, unit
 from contrastive.papers import (
     Claim,
     Findings,

@@ -15,12 +15,9 @@ from contrastive.experiments.papers.paper_data import (
     experiment,
     intents,
     line,
-    nearest_class,
-    tolerance,
-    uniformity,
-    unit,
     write_rows,
 )
+from contrastive.experiments.papers.paper_scores import nearest_class, tolerance, uniformity, unit
 from contrastive.papers import (
     Claim,
     Findings,

@@ -16,10 +16,9 @@ from contrastive.experiments.papers.paper_data import (
     captions,
     experiment,
     line,
-    recall_at_1,
-    unit,
     write_rows,
 )
+from contrastive.experiments.papers.paper_scores import recall_at_1, unit
 from contrastive.papers import (
     Claim,
     Findings,

@@ -16,10 +16,9 @@ from contrastive.experiments.papers.paper_data import (
     experiment,
     intents,
     line,
-    mean_average_precision,
-    unit,
     write_rows,
 )
+from contrastive.experiments.papers.paper_scores import mean_average_precision, unit
 from contrastive.papers import (
     Claim,
     Findings,
@@ -109,7 +108,18 @@ def run(setting: Setting, where: Where) -> Findings:
 
 
 def some_intents(data: Path, split: str) -> tuple[list[str], list[str]]:
-    """Reads the utterances of every tenth intent."""
+    """Reads the utterances of every tenth intent.
+
+    Args:
+      data: The data folder.
+      split: `train` or `test`.
+
+    Returns:
+      The utterances, and as many names of intents.
+
+    Raises:
+      DataError: If the file does not exist.
+    """
     texts, labels = intents(data, split)
     chosen = set(sorted(set(labels))[::EVERY])
     pairs = [pair for pair in zip(texts, labels, strict=True) if pair[1] in chosen]

@@ -28,10 +28,9 @@ from contrastive.experiments.papers.paper_data import (
     experiment,
     line,
     parallel,
-    recall_at_1,
-    unit,
     write_rows,
 )
+from contrastive.experiments.papers.paper_scores import recall_at_1, unit
 from contrastive.papers import (
     Claim,
     Findings,
@@ -74,7 +73,14 @@ OTHERS = 9000  # documents that answer no query; without them, all scores would 
 
 
 def policies(steps: int) -> dict[str, Objective]:
-    """Returns an objective for each way to set the temperature, by name."""
+    """Returns an objective for each way to set the temperature.
+
+    Args:
+      steps: Number of steps of a run, which schedules are relative to.
+
+    Returns:
+      The objectives by name.
+    """
     learned = Learned(minimum=0.005, learning_rate=1e-2)
     return {
         "MACL": Objective(function=ModelAware()),

@@ -16,7 +16,7 @@ import contrastive.papers
 from contrastive.cli import main
 from contrastive.config import Experiment
 from contrastive.errors import ConfigError, DataError
-from contrastive.experiments.papers import paper_data, table
+from contrastive.experiments.papers import paper_data, paper_scores, table
 from contrastive.papers import (
     Claim,
     Grid,
@@ -227,21 +227,21 @@ def test_t8_runs_in_seconds_at_a_small_size():
 
 def test_scores_are_those_of_loops():
     rng = np.random.default_rng(0)
-    x, asked = (paper_data.unit(rng.normal(size=(n, 5))) for n in (12, 6))
+    x, asked = (paper_scores.unit(rng.normal(size=(n, 5))) for n in (12, 6))
     labels = [f"c{n % 3}" for n in range(12)]
     pairs = [(i, j) for i in range(12) for j in range(12) if i != j]
     same = [x[i] @ x[j] for i, j in pairs if labels[i] == labels[j]]
-    assert paper_data.tolerance(x, labels) == pytest.approx(np.mean(same))
+    assert paper_scores.tolerance(x, labels) == pytest.approx(np.mean(same))
     apart = [np.exp(-2 * np.sum((x[i] - x[j]) ** 2)) for i, j in pairs]
-    assert paper_data.uniformity(x) == pytest.approx(np.log(np.mean(apart)))
+    assert paper_scores.uniformity(x) == pytest.approx(np.log(np.mean(apart)))
     answers = np.array([int(np.argmax(asked @ d)) for d in x])
-    found = paper_data.recall_at_1(asked, x, answers)
+    found = paper_scores.recall_at_1(asked, x, answers)
     assert found == np.mean([answers[np.argmax(x @ q)] == n for n, q in enumerate(asked)])
 
     # Cosines 1, 0.8, 0.8, 0, of ranks 4, 2.5, 2.5, 1; scores of ranks 3, 4, 1.5, 1.5. From their
     # mean these are 1.5, 0, 0, -1.5 and 0.5, 1.5, -1, -1: products sum to 2.25, squares to 4.5.
     east, others = np.tile([1.0, 0.0], (4, 1)), np.array([[2.0, 0], [4, 3], [8, -6], [0, 1]])
-    assert paper_data.spearman(east, others, [4.0, 5.0, 1.0, 1.0]) == pytest.approx(0.5)
+    assert paper_scores.spearman(east, others, [4.0, 5.0, 1.0, 1.0]) == pytest.approx(0.5)
 
 
 def test_the_vote_of_the_nearest_is_as_counted_by_hand():
@@ -251,7 +251,7 @@ def test_the_vote_of_the_nearest_is_as_counted_by_hand():
     known, labels = on_circle(0, 8, 12, 90, 100, 112, 200, 210, 220), list("abbabcbcc")
     asked = on_circle(3, 93, 204)  # the three nearest of each: a b b, a b c, b c c
     for truth, k, expected in (("bac", 3, 1), ("aab", 1, 1), ("aab", 3, 1 / 3), ("bac", 1, 1 / 3)):
-        assert paper_data.nearest_class(known, labels, asked, list(truth), k) == expected
+        assert paper_scores.nearest_class(known, labels, asked, list(truth), k) == expected
 
 
 class Random:
@@ -376,7 +376,7 @@ def test_mean_average_precision_by_hand():
     angles = np.deg2rad([0, 10, 50, 22, 91])
     x = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     expected = (1 / 2 + 1 / 2 + (1 / 2) / 2 + 0 + 0) / 5
-    found = paper_data.mean_average_precision(x, ["a", "a", "a", "b", "b"])
+    found = paper_scores.mean_average_precision(x, ["a", "a", "a", "b", "b"])
     assert found == pytest.approx(expected)
 
 
