@@ -29,8 +29,9 @@ def advise(workdir: Path) -> list[Finding]:
 
     Returns:
       For a run, its findings, most important first; a single `healthy` finding if nothing needs to
-      change. A `narrow_range` finding, which needs no change either, may follow. For a sweep, the findings of each setting in order, by the majority of its
-      seeds, then a `best` finding about the setting with the highest score.
+      change. A `narrow_range` finding, which needs no change either, may follow. For a sweep, the
+      findings of each setting in order, by the majority of its seeds, then a `best` finding about
+      the setting with the highest score.
 
     Raises:
       FolderError: If the folder is neither a run nor a sweep, or nothing has been logged yet.
