@@ -22,8 +22,8 @@ from contrastive.encoding import embed_tokens, host_arrays
 from contrastive.errors import ConfigError, DataError, FolderError
 from contrastive.interop.hf_export import save
 from contrastive.interop.hf_import import load
-from contrastive.interop.run_model import model_folder
 from contrastive.interop.pretrained import PretrainedModel
+from contrastive.interop.run_model import model_folder
 from contrastive.models.families.family import Compute
 from contrastive.models.linen.embedder import Embedder, Pooling
 from contrastive.types import Params

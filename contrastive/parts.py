@@ -14,6 +14,7 @@ import importlib
 import itertools
 import re
 import sys
+import types
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, Self
 
@@ -148,27 +149,71 @@ class Part(Config):
 
 
 _FOREIGN: contextvars.ContextVar[str] = contextvars.ContextVar("foreign", default="refuse")
+_TRAITS: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar(
+    "traits", default=types.MappingProxyType({})
+)
 
 
 @contextlib.contextmanager
-def foreign_parts(how: Literal["refuse", "import", "inert"]) -> Iterator[None]:
+def foreign_parts(
+    how: Literal["refuse", "import", "inert"], traits: Mapping[str, Any] | None = None
+) -> Iterator[None]:
     """Sets how stored configs with custom parts are read, within a `with` block.
 
     Args:
       how: `refuse` raises an error if the module of a part was not imported; `import` imports the
         module, which executes its code; `inert` makes placeholders that store the part's name and
         fields but cannot be used.
+      traits: The traits of placeholders, as `foreign_traits` returned them. Placeholders have the
+        defaults of their base for the others.
     """
-    token = _FOREIGN.set(how)
+    tokens = _FOREIGN.set(how), _TRAITS.set(traits or {})
     try:
         yield
     finally:
-        _FOREIGN.reset(token)
+        _FOREIGN.reset(tokens[0])
+        _TRAITS.reset(tokens[1])
 
 
 def foreign_policy() -> str:
     """Returns how custom parts are read; see `foreign_parts`."""
     return _FOREIGN.get()
+
+
+def foreign_traits(config: Any) -> dict[str, dict[str, bool]]:
+    """Returns the traits of the custom parts in a config, which its JSON does not contain.
+
+    Traits are what a part declares to be true or false, such as `has_temperature` of a loss.
+
+    Args:
+      config: The config, or a value in it.
+
+    Returns:
+      For the kind of each custom part, the values of its traits by name.
+    """
+    found: dict[str, dict[str, bool]] = {}
+    if isinstance(config, Part) and not config.is_built_in():
+        values = {name: getattr(config, name) for name in _trait_names(config.base())}
+        found[config.kind] = {name: x for name, x in values.items() if isinstance(x, bool)}
+    if isinstance(config, pydantic.BaseModel):
+        children = [value for _, value in config]
+    elif isinstance(config, Mapping):
+        children = list(config.values())
+    else:
+        children = config if isinstance(config, list | tuple) else []
+    for child in children:
+        found |= foreign_traits(child)
+    return found
+
+
+def _trait_names(base: type[Part]) -> list[str]:
+    """Returns the names of what a base declares to be true or false, or computes from fields."""
+    own = {name: x for name, x in vars(base).items() if name[0] != "_" and not hasattr(Part, name)}
+    return [name for name, x in own.items() if isinstance(x, bool) or _is_computed_bool(x)]
+
+
+def _is_computed_bool(x: Any) -> bool:
+    return isinstance(x, property) and x.fget.__annotations__.get("return") in (bool, "bool")
 
 
 def _foreign(base: type[Part], kind: str) -> type[Part]:
@@ -181,7 +226,10 @@ def _foreign(base: type[Part], kind: str) -> type[Part]:
             field=ITSELF,
         )
     if foreign_policy() == "inert":
-        return _inert(base, kind)
+        stored = _TRAITS.get().get(kind, {})
+        traits = {name: stored.get(name) for name in _trait_names(base)}
+        known = tuple((name, x) for name, x in traits.items() if isinstance(x, bool))
+        return _inert(base, kind, known)
     if foreign_policy() == "refuse" and module not in sys.modules:
         raise ConfigError(
             f"is of kind {kind!r}, which was not imported; import {module} first", field=ITSELF
@@ -200,7 +248,7 @@ def _foreign(base: type[Part], kind: str) -> type[Part]:
 
 
 @functools.cache
-def _inert(base: type[Part], kind: str) -> type[Part]:
+def _inert(base: type[Part], kind: str, traits: tuple[tuple[str, bool], ...]) -> type[Part]:
     """Makes a placeholder class for a part whose module must not be imported."""
     namespace = {
         "__module__": __name__,
@@ -211,6 +259,8 @@ def _inert(base: type[Part], kind: str) -> type[Part]:
     }
     placeholder = type(kind.rpartition(":")[2], (base,), namespace)
     placeholder.kind = kind
+    for name, value in traits:
+        setattr(placeholder, name, value)
     return placeholder
 
 

@@ -96,7 +96,7 @@ print(f"{len(table)} runs in {table.results['session_seconds']:.0f} s, including
 print(table)
 
 # %% [markdown]
-# Each cell is the mean over seeds with half the width of its 95 % confidence interval by Student's
+# Each cell is the mean over seeds with half the width of its 95% confidence interval by Student's
 # $t$. For three seeds the interval is $\bar x \pm 4.3\, s / \sqrt 3$. It is wide because three runs
 # say little about their own variance.
 #

@@ -264,7 +264,7 @@ orders = [np.argsort(s, axis=1, kind="stable") for s in (wide, narrow)]
 print("all ranks stay the same:", np.array_equal(*orders))
 for name, s in (("as trained at 0.1", wide), ("narrowed", narrow)):
     low, high = np.percentile(s, [1, 99])
-    print(f"{name:18}: 98 % of cosines in [{low:.2f}, {high:.2f}]")
+    print(f"{name:18}: 98% of cosines in [{low:.2f}, {high:.2f}]")
 
 # %% [markdown]
 # The formula also says which temperature a narrow range needs. The logits $s'/t'$ with

@@ -299,7 +299,7 @@ plt.show()
 # ## What masking gains, by temperature
 #
 # The left plot shows the scores of the runs from above by temperature, with a dot for each seed.
-# The right plot shows the gain over no rule, and the table below gives it with 95 % confidence
+# The right plot shows the gain over no rule, and the table below gives it with 95% confidence
 # intervals over seeds. Each seed is compared with itself, since runs with the same seed start from
 # the same parameters and see the same batches.
 

@@ -56,6 +56,17 @@ class Halving(contrastive.temperature.Policy):
         return initial * 0.5 ** jnp.floor(step / self.every)
 
 
+class Margins(contrastive.losses.Loss):
+    """Squared distance of the similarity of the positive from one, without a temperature."""
+
+    has_temperature = False
+    uses_negatives = False
+
+    def __call__(self, inputs):
+        batch = contrastive.losses.contrast(inputs.queries, inputs.documents, **inputs.pairs)
+        return (1 - batch.positive) ** 2
+
+
 class Sums(contrastive.sources.Source):
     """Sums and their results."""
 
@@ -237,6 +248,51 @@ assert "own_parts" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+ADVISED = """
+import sys
+from pathlib import Path
+
+import contrastive
+from contrastive.advice.advisor import findings
+from contrastive.advice.observed import Observed, at
+from contrastive.training.workdir import load_config
+
+scheduled, plain = (load_config(Path(x)) for x in sys.argv[1:])
+flat = {"accuracy": 0.5, "effective_negatives": 15.0, "saturated": 0.0, "top_10_share": 0.5}
+rows = [{"step": n, "loss": 1.0 / n, "temperature": 0.2, **flat} for n in (1, 30)]
+assert "where the schedule is at temperature 0.2" in at(Observed(scheduled, rows))
+(found,) = findings(Observed(plain, rows))
+assert found.cause == "no_temperature", found
+assert contrastive.report(sys.argv[2], output=sys.argv[2] + "/page.html")
+assert "own_parts" not in sys.modules
+"""
+
+
+def test_advice_and_reports_know_the_traits_of_parts_that_they_do_not_import(folder, trained):
+    """A schedule, and a loss that has no temperature, in a process that has never seen either."""
+    default = execute(folder / "own_experiment.py").default
+    parts = sys.modules["own_parts"]
+    plain = default.replace(loss=parts.Margins(), steps=2, eval_steps=None, evaluators={})
+    contrastive.train(plain, folder / "plain")
+    words = [sys.executable, "-c", ADVISED, str(trained), str(folder / "plain")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_traits_are_what_the_base_declares_and_older_folders_have_none(trained, tmp_path):
+    stored = (trained / "config.json").read_text().replace("own_parts:", "gone_parts:")
+    (tmp_path / "config.json").write_text(stored)
+    assert not load_config(tmp_path).loss.policy.is_scheduled
+    kind = "gone_parts:Halving"
+    traits = {"is_scheduled": True, "is_learned": "yes", "kind": True, "temperature": True}
+    (tmp_path / "parts.json").write_text(json.dumps({kind: traits, "gone_parts:Softplus": None}))
+    loaded = load_config(tmp_path)
+    assert loaded.loss.policy.is_scheduled
+    assert not loaded.loss.policy.is_learned
+    assert loaded.loss.policy.kind == kind
+    assert callable(loaded.loss.policy.temperature)
 
 
 def test_its_encoder_is_loaded_once_its_file_is_given(folder, trained, tmp_path):

@@ -20,13 +20,18 @@ _MORE = "; run more --seeds to see how much is due to chance"
 def advise(workdir: Path) -> list[Finding]:
     """Returns findings about a run or a sweep, which may still be running.
 
+    Only files in the folder are read. Custom parts are not imported; they are judged by the traits
+    that the run stored.
+
     Args:
       workdir: The folder of `contrastive train` or `contrastive sweep`, or the folder `training`
         inside that of `contrastive finetune`.
 
     Returns:
       For a run, its findings, most important first; a single `healthy` finding if nothing needs to
-      change. For a sweep, the findings of each setting in order, then the best setting.
+      change. A `narrow_range` finding, which needs no change either, may follow. For a sweep, the
+      findings of each setting in order, by the majority of its seeds, then a `best` finding about
+      the setting with the highest score.
 
     Raises:
       FolderError: If the folder is neither a run nor a sweep, or nothing has been logged yet.

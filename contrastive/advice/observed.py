@@ -15,7 +15,7 @@ from contrastive.training.experiment import Experiment
 Row: TypeAlias = Mapping[str, Any]
 
 _SAME = 0.05  # relative difference up to which losses at two temperatures are comparable
-_AT = 0.01  # relative difference up to which a temperature counts as at its limit
+_SAME_AS_LIMIT = 0.01  # relative difference up to which a temperature counts as at its limit
 _FEW = 5  # logged steps: a single batch may be easy or hard
 
 
@@ -81,17 +81,26 @@ class Observed:
         return self.config.loss.policy.is_scheduled
 
     @property
-    def is_found(self) -> bool:
+    def is_adaptive(self) -> bool:
         """Whether training determines the temperature, so that the config only sets its start."""
         policy = self.config.loss.policy
         return policy.is_learned or policy.is_individual
 
     @property
     def limit(self) -> str | None:
-        """The limit that a learned temperature is at: `minimum`, `maximum` or None."""
+        """The limit that a learned temperature is at, by its name in `Policy.limits`, or None."""
         limits = self.config.loss.policy.limits
-        at = (name for name, x in limits.items() if abs(math.log(self.temperature / x)) < _AT)
-        return next(at, None)
+        return next((name for name, x in limits.items() if _are_same(self.temperature, x)), None)
+
+    @property
+    def is_at_lower_limit(self) -> bool:
+        """Whether the limit that a learned temperature is at keeps it from falling."""
+        limits = self.config.loss.policy.limits
+        if self.limit is None:
+            return False
+        if len(limits) == 1:
+            return self.config.loss.temperature >= limits[self.limit]
+        return limits[self.limit] == min(limits.values())
 
     @property
     def ends(self) -> dict[str, float]:
@@ -171,13 +180,13 @@ class Observed:
         return statistics.fmean(row.get("accuracy") or 0.0 for row in newest)
 
     @functools.cached_property
-    def look(self) -> Row:
+    def latest_details(self) -> Row:
         """The latest detailed diagnostics, empty if the temperature has changed since."""
-        looks = [row for row in self._since_raised if "top_10_share" in row]
-        if not looks or not (self.is_scheduled or self.is_found):
-            return looks[-1] if looks else {}
-        before = [row for row in self.steps if row["step"] <= looks[-1]["step"]]
-        return looks[-1] if before and self._is_as_hot(before[-1]) else {}
+        details = [row for row in self._since_raised if "top_10_share" in row]
+        if not details or not (self.is_scheduled or self.is_adaptive):
+            return details[-1] if details else {}
+        before = [row for row in self.steps if row["step"] <= details[-1]["step"]]
+        return details[-1] if before and self._is_as_hot(before[-1]) else {}
 
     @property
     def _since_raised(self) -> Sequence[Row]:
@@ -206,7 +215,11 @@ def at(run: Observed) -> str:
     return f"at temperature {run.temperature:.3g},{limit}"
 
 
-def dial(run: Observed, *, up: bool, to: str) -> str:
+def _are_same(temperature: float, limit: float) -> bool:
+    return limit > 0 and abs(math.log(temperature / limit)) < _SAME_AS_LIMIT
+
+
+def temperature_advice(run: Observed, *, up: bool, to: str) -> str:
     """Returns advice to change the setting that controls the temperature.
 
     Args:
@@ -218,14 +231,20 @@ def dial(run: Observed, *, up: bool, to: str) -> str:
       The beginning of a sentence.
     """
     verb = "raise" if up else "lower"
-    if run.is_found:
-        name = "minimum" if up else "maximum"
-        value = getattr(run.config.loss.policy, name)
+    if run.is_adaptive:
+        limits = run.config.loss.policy.limits
+        # A policy may have no limit on the side that matters.
+        limits = {n: x for n, x in limits.items() if n == run.limit or (x < run.temperature) == up}
+        if not limits:
+            return f"fix the temperature at {to}"
+        name = (min if up else max)(limits, key=limits.__getitem__)
         return (
-            f"{verb} loss.policy.{name} (now {value:g}) to {to}, or fix the temperature at such a "
-            "value"
+            f"{verb} loss.policy.{name} (now {limits[name]:g}) to {to}, or fix the temperature at "
+            "such a value"
         )
     if run.is_scheduled:
+        if len(run.ends) < 2:
+            return f"change loss.policy so that the temperature at this step is {to}"
         name = (min if up else max)(run.ends, key=run.ends.__getitem__)
         end = "lower" if up else "upper"
         return f"{verb} {name} (now {run.ends[name]:g}), the {end} end of loss.policy, to {to}"

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import math
 
-from contrastive.advice.observed import Finding, Observed, at, dial
+from contrastive.advice.observed import Finding, Observed, at, temperature_advice
 
-_FLAT = 0.8  # effective share of the negatives; 0.36 at the best temperature of the quickstart
-_HANDFUL, _ONE = 0.85, 0.6  # shares of the gradient on ten negatives, and on a single one
-_SATURATED = 0.5  # share of the queries
-_SOME, _MANY = 10, 100  # fewest negatives for the rules on a single one, and on ten
-_NARROW = 0.4  # mean cosine of negatives
-_SPREAD = 10.0  # positive minus mean negative similarity in healthy runs, in temperatures
+_FLAT_SHARE = 0.8  # effective share of the negatives; 0.36 at the quickstart's best temperature
+_TOP_10_SHARE, _TOP_1_SHARE = 0.85, 0.6  # shares of the gradient on the hardest negatives
+_SATURATED_SHARE = 0.5  # share of the queries
+_FEWEST_FOR_TOP_1, _FEWEST_FOR_TOP_10 = 10, 100  # negatives
+_NARROW_COSINE = 0.4  # mean cosine of negatives
+_HEALTHY_LOGIT_GAP = (
+    10.0  # positive minus mean negative similarity in healthy runs, in temperatures
+)
 
 
 def judge(run: Observed) -> Finding | None:
@@ -48,7 +50,7 @@ def _not_normalized(run: Observed) -> Finding | None:
     if run.config.normalize:
         return None
     positive, negative = (run.last.get(f"{x}_cosine", math.nan) for x in ("positive", "negative"))
-    start = (positive - negative) / _SPREAD
+    start = (positive - negative) / _HEALTHY_LOGIT_GAP
     begin = f"; otherwise begin at {start:.2g}, a tenth of this difference"
     return Finding(
         "not_normalized",
@@ -59,13 +61,13 @@ def _not_normalized(run: Observed) -> Finding | None:
 
 
 def _low(run: Observed) -> Finding | None:
-    who, share, limit = "one", run.last.get("top_negative_share", 0.0), _ONE
-    if run.negatives >= _MANY and run.look:
-        who, share, limit = "ten", run.look["top_10_share"], _HANDFUL
+    who, share, limit = "one", run.last.get("top_negative_share", 0.0), _TOP_1_SHARE
+    if run.negatives >= _FEWEST_FOR_TOP_10 and run.latest_details:
+        who, share, limit = "ten", run.latest_details["top_10_share"], _TOP_10_SHARE
     saturated = run.last.get("saturated", 0.0)
-    if run.negatives < _SOME or share < limit or saturated < _SATURATED:
+    if run.negatives < _FEWEST_FOR_TOP_1 or share < limit or saturated < _SATURATED_SHARE:
         return None
-    higher = dial(run, up=True, to=_some(run, 2, 5))
+    higher = temperature_advice(run, up=True, to=_some(run, 2, 5))
     return Finding(
         "low_temperature",
         f"{at(run)} {share:.0%} of the gradient falls on {who} of {run.negatives:,} negatives, and "
@@ -77,13 +79,13 @@ def _low(run: Observed) -> Finding | None:
 
 def _high(run: Observed) -> Finding | None:
     share = run.last.get("effective_negatives", 0.0) / run.negatives
-    if run.negatives < _SOME or share < _FLAT:
+    if run.negatives < _FEWEST_FOR_TOP_1 or share < _FLAT_SHARE:
         return None
     return Finding(
         "high_temperature",
         f"{at(run)} the softmax is flat: effectively {share:.0%} of the {run.negatives:,} "
         "negatives share the gradient equally, however easy they are",
-        f"{dial(run, up=False, to=_some(run, 1 / 2, 1 / 5))}{_phase(run)}",
+        f"{temperature_advice(run, up=False, to=_some(run, 1 / 2, 1 / 5))}{_phase(run)}",
     )
 
 
@@ -98,20 +100,19 @@ def _phase(run: Observed) -> str:
 def _at_limit(run: Observed) -> Finding | None:
     if run.limit is None:
         return None
-    reasons = {
-        "minimum": "the training loss prefers lower temperatures than retrieval does",
-        "maximum": "the training loss prefers a higher temperature, or it has not left its start",
-    }
+    if run.is_at_lower_limit:
+        reason = "the training loss prefers lower temperatures than retrieval does"
+    else:
+        reason = "the training loss prefers a higher temperature, or it has not left its start"
     return Finding(
         "at_limit",
         f"the learned temperature is at its {run.limit}, {run.temperature:.3g}",
-        f"{reasons[run.limit]}: compare with fixed temperatures (contrastive sweep) before moving "
-        "the limit",
+        f"{reason}: compare with fixed temperatures (contrastive sweep) before moving the limit",
     )
 
 
 def _few_negatives(run: Observed) -> Finding | None:
-    if run.negatives >= _SOME:
+    if run.negatives >= _FEWEST_FOR_TOP_1:
         return None
     return Finding(
         "few_negatives",
@@ -124,7 +125,7 @@ def _few_negatives(run: Observed) -> Finding | None:
 
 def _unseen(run: Observed) -> Finding | None:
     """Only the detailed diagnostics show the share of ten negatives and near-duplicates."""
-    if run.look:
+    if run.latest_details:
         return None
     return Finding(
         "too_early",
@@ -143,7 +144,7 @@ def narrow(run: Observed) -> Finding | None:
       The finding, or None if the range is not narrow.
     """
     mean = run.last.get("negative_cosine", 0.0)
-    if not run.config.normalize or mean < _NARROW:
+    if not run.config.normalize or mean < _NARROW_COSINE:
         return None
     return Finding(
         "narrow_range",

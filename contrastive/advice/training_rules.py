@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from contrastive.advice.observed import Finding, Observed, at, dial
+from contrastive.advice.observed import Finding, Observed, at, temperature_advice
 
 _CHANGE = 0.05  # share of the first loss, or accuracy: a change beyond noise
 _FALLEN = 0.2  # accuracy
@@ -47,7 +47,7 @@ def _not_finite(run: Observed) -> Finding | None:
             "low_temperature",
             f"{seen}, and {at(run)} logits are as large as {logit:.3g}: float32 is too coarse for "
             "their differences",
-            dial(run, up=True, to="0.02 to 0.1"),
+            temperature_advice(run, up=True, to="0.02 to 0.1"),
         )
     return Finding("learning_rate", seen, _slower(run, "the loss is finite at any temperature"))
 

@@ -29,11 +29,11 @@ class Verdict(NamedTuple):
     """Result of testing a claim.
 
     Attributes:
-      held: Whether the claim held.
-      because: The numbers that support the verdict.
+      held: Whether the claim held; None if it could not be decided.
+      because: The numbers that support the verdict, or why there is none.
     """
 
-    held: bool
+    held: bool | None
     because: str
 
 

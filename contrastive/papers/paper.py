@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import importlib.util
 import json
 import os
 import pkgutil
 import re
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +20,7 @@ from contrastive.lazy import optional
 from contrastive.models._model import Model
 from contrastive.models._static import Static
 from contrastive.papers.claims import Verdict
+from contrastive.python_files import execute
 from contrastive.sweeps.grid import Grid
 from contrastive.sweeps.sweep import Row, run_sweep
 from contrastive.training.results import command, hardware, versions
@@ -30,7 +29,7 @@ __all__ = ["Claim", "Findings", "Grid", "Paper", "Setting", "Where", "swept"]
 
 Findings: TypeAlias = dict[str, Any]
 PACKAGE = "contrastive.experiments.papers"
-_RESULTS = "results.json"
+_RESULTS, _INTERRUPTED = "results.json", "interrupted.json"
 _PAPER_MODULE = re.compile(r"t\d+_")  # such as t1_simcse
 
 
@@ -62,7 +61,7 @@ class Where:
     """Folders that a reproduction reads and writes.
 
     Attributes:
-      data: Data folder, as described in `experiments/papers/README.md`.
+      data: Data folder, as described in `experiments/papers/README.md`, which is also installed.
       workdir: Folder of the runs; runs that it already contains are reused.
     """
 
@@ -75,8 +74,8 @@ class Claim:
     """A falsifiable claim of a paper.
 
     Attributes:
-      text: The claim, as one sentence.
-      check: Tests the claim on the findings.
+      text: The claim, as one sentence that is understood without the others.
+      check: Tests the claim on the findings. If it raises an exception, the claim is undecided.
       theirs: The numbers that the paper reports for it.
     """
 
@@ -127,42 +126,55 @@ def reproduce(paper: Paper, setting: str, where: Where) -> Findings:
     Returns:
       The results, as they are written to `results.json`.
     """
-    begin = time.perf_counter()
     where.workdir.mkdir(parents=True, exist_ok=True)
-    findings = paper.run(getattr(paper, setting), where)
+    findings, seconds = _timed_run(paper, setting, where)
     results = {
         "paper": paper.name,
         "title": paper.title,
         "source": paper.source,
         "setting": setting,
-        "claims": [
-            {"claim": claim.text, "theirs": claim.theirs, **_verdict(claim, findings)._asdict()}
-            for claim in paper.claims
-        ],
+        "claims": [],
         "differs": paper.differs if setting == "small" else "",
         "published": paper.published,
         "findings": findings,
         "command": command(),
-        "seconds": round(max(_seconds_before(where.workdir), time.perf_counter() - begin), 1),
+        "seconds": round(seconds, 1),
         "hardware": hardware(),
         "versions": versions(),
     }
+    write_json(where.workdir / _RESULTS, results)  # runs are expensive, and a check may fail
+    results["claims"] = [
+        {"claim": claim.text, "theirs": claim.theirs, **_verdict(claim, findings)._asdict()}
+        for claim in paper.claims
+    ]
     write_json(where.workdir / _RESULTS, results)
     _draw(paper, findings, where.workdir / "figure.png")
     return results
 
 
 def _verdict(claim: Claim, findings: Findings) -> Verdict:
-    """Tests a claim; one that cannot be tested must not lose the results of expensive runs."""
+    """Tests a claim; any error in its check leaves it undecided."""
     try:
         return claim.check(findings)
-    except (LookupError, ValueError) as error:
-        return Verdict(False, f"not measured: {type(error).__name__} {error}")
+    except Exception as error:
+        return Verdict(None, f"undecided: {type(error).__name__}: {error}")
 
 
-def _seconds_before(workdir: Path) -> float:
-    """Returns the seconds of an earlier call, whose runs are reused."""
-    path = workdir / _RESULTS
+def _timed_run(paper: Paper, setting: str, where: Where) -> tuple[Findings, float]:
+    """Runs the experiment, and adds the seconds of earlier sessions, whose runs are reused."""
+    results, interrupted = where.workdir / _RESULTS, where.workdir / _INTERRUPTED
+    earlier = _seconds(interrupted)
+    begin = time.perf_counter()
+    try:
+        findings = paper.run(getattr(paper, setting), where)
+    except BaseException:  # also if it is stopped
+        write_json(interrupted, {"seconds": earlier + time.perf_counter() - begin})
+        raise
+    return findings, max(_seconds(results), earlier + time.perf_counter() - begin)
+
+
+def _seconds(path: Path) -> float:
+    """Returns the seconds that a file of an earlier session states, 0 if there is none."""
     return json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.exists() else 0.0
 
 
@@ -196,7 +208,9 @@ def _draw(paper: Paper, findings: Findings, path: Path) -> None:
 
     figure = plt.figure(figsize=(9.6, 3.8), layout="constrained")
     paper.draw(figure, findings, paper.published)
-    figure.suptitle(f"{paper.name}. {paper.title}: the paper's, and ours", fontsize=11)
+    figure.suptitle(
+        f"{paper.name}. {paper.title}: results of the paper and of this reproduction", fontsize=11
+    )
     figure.savefig(path, dpi=90)
     plt.close(figure)
 
@@ -211,9 +225,9 @@ def open_paper(name: str) -> Paper:
       The paper.
 
     Raises:
-      ConfigError: If there is no such paper or file.
+      ConfigError: If there is no such paper or file, or the file fails; the message names the line.
     """
-    module = _executed(Path(name)) if name.endswith(".py") else _imported(name)
+    module = execute(Path(name)) if name.endswith(".py") else _imported(name)
     paper = getattr(module, "paper", None)
     if not isinstance(paper, Paper):
         raise ConfigError(
@@ -234,28 +248,23 @@ def _imported(name: str) -> ModuleType:
     return importlib.import_module(f"{PACKAGE}.{modules[name.upper()]}")
 
 
-def _executed(file: Path) -> ModuleType:
-    if not file.is_file():
-        raise ConfigError(f"{file}: no such file; give the file of a paper, or a name such as T1")
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def data_folder(given: Path | None) -> Path:
     """Returns the data folder: the given path, else `CONTRASTIVE_DATA`, else `data`.
+
+    Args:
+      given: The folder, or None.
+
+    Returns:
+      The folder, which exists.
 
     Raises:
       DataError: If the folder does not exist.
     """
     path = given or Path(os.environ.get("CONTRASTIVE_DATA", "data"))
     if not path.is_dir():
+        (package,) = importlib.import_module(PACKAGE).__path__
         raise DataError(
             f"{path}: no such data folder; set it with --data or CONTRASTIVE_DATA. "
-            "experiments/papers/README.md lists the files that it needs and where to get them"
+            f"{Path(package) / 'README.md'} lists the files that it needs and where to get them"
         )
     return path

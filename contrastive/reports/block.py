@@ -24,7 +24,7 @@ class Frame(NamedTuple):
     words: str = ""
 
 
-class Picture(NamedTuple):
+class Figure(NamedTuple):
     """A figure with a title and a caption.
 
     Attributes:
@@ -56,7 +56,7 @@ class Control(NamedTuple):
     kind: Literal["slider", "menu"] = "slider"
 
 
-class Line(NamedTuple):
+class Row(NamedTuple):
     """A row of a table.
 
     Attributes:
@@ -76,12 +76,12 @@ class Table(NamedTuple):
     Attributes:
       caption: What the table shows.
       head: Names of the columns.
-      lines: The rows, possibly none.
+      rows: The rows, possibly none.
     """
 
     caption: str
     head: Sequence[str]
-    lines: Sequence[Line]
+    rows: Sequence[Row]
 
 
 class Key(NamedTuple):
@@ -102,19 +102,19 @@ class Block(NamedTuple):
     """Figures that share controls and a legend.
 
     Attributes:
-      pictures: One or more figures.
+      figures: One or more figures.
       controls: The shared controls; empty for static figures.
       legend: The shared legend, for figures without one of their own.
       title: The title, if there are several similar blocks.
     """
 
-    pictures: Sequence[Picture]
+    figures: Sequence[Figure]
     controls: Sequence[Control] = ()
     legend: Sequence[Key] = ()
     title: str = ""
 
 
-def longer_down(
+def tall_table(
     caption: str,
     corner: str,
     names: Sequence[str],
@@ -135,11 +135,13 @@ def longer_down(
     """
     if names and len(heads) > len(names):
         names, heads, cells = heads, names, list(zip(*cells, strict=True))
-    lines = [Line(name, of_line) for name, of_line in zip(names, cells, strict=True)]
-    return Table(caption, [corner, *heads], lines)
+    rows = [Row(name, of_row) for name, of_row in zip(names, cells, strict=True)]
+    return Table(caption, [corner, *heads], rows)
 
 
-def drawn(traces: Sequence[Any], x: Mapping[str, Any], y: Mapping[str, Any], **layout: Any):
+def styled_figure(
+    traces: Sequence[Any], x: Mapping[str, Any], y: Mapping[str, Any], **layout: Any
+) -> go.Figure:
     """Builds a figure in the plain style of the report.
 
     Args:

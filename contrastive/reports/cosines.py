@@ -10,7 +10,16 @@ from itertools import pairwise
 import plotly.graph_objects as go
 
 from contrastive.folders.setting import Histograms, Setting
-from contrastive.reports.block import BLUE, GRAY, ORANGE, Block, Control, Frame, Picture, drawn
+from contrastive.reports.block import (
+    BLUE,
+    GRAY,
+    ORANGE,
+    Block,
+    Control,
+    Figure,
+    Frame,
+    styled_figure,
+)
 from contrastive.reports.curves import keys
 from contrastive.reports.scores import highest_place
 from contrastive.reports.softmax import why_no_gradient, why_no_weights
@@ -45,15 +54,15 @@ def cosine_blocks(studies: Sequence[Study], column: str | None) -> list[Block]:
 
 def _block(study: Study, settings: Sequence[Setting], column: str | None, title: str) -> Block:
     steps = _evenly_spaced(sorted({step for setting in settings for step in setting.steps()}))
-    looks = list(_looks(settings, steps))
-    bounds = _range([look for _, look in looks])
-    top = max(max(*look.positive, *look.negative) for _, look in looks)
-    pictures = [
-        Picture(
+    all_histograms = list(_all_histograms(settings, steps))
+    bounds = _range([histograms for _, histograms in all_histograms])
+    top = max(max(*histograms.positive, *histograms.negative) for _, histograms in all_histograms)
+    figures = [
+        Figure(
             "Cosines of positives and negatives",
             "Share of the positives and of the negatives in each bin of width 0.02, for up to "
             "1,024 queries spread evenly over a batch; means over seeds.",
-            [_histogram(*each, bounds, top) for each in looks],
+            [_histogram(*each, bounds, top) for each in all_histograms],
         )
     ]
     if not all(why_no_gradient(setting.config) for setting in settings):
@@ -63,12 +72,12 @@ def _block(study: Study, settings: Sequence[Setting], column: str | None, title:
             "A pair contributes (1 - P) r / temperature, where r is the negative's probability in "
             "the softmax over negatives and P is the positive's probability in the full softmax."
         )
-        frames = [_gradient(*each, bounds) for each in looks]
-        pictures.append(Picture("Where the gradient comes from", caption, frames))
+        frames = [_gradient(*each, bounds) for each in all_histograms]
+        figures.append(Figure("Where the gradient comes from", caption, frames))
     places = [study.place(setting) for setting in settings]
     best = highest_place(settings, column) if column else None
     return Block(
-        pictures,
+        figures,
         [
             Control(study.axis, places, best or 0, "menu" if study.axis == "run" else "slider"),
             Control("step", [str(step) for step in steps], len(steps) - 1),
@@ -77,14 +86,14 @@ def _block(study: Study, settings: Sequence[Setting], column: str | None, title:
     )
 
 
-def _looks(
+def _all_histograms(
     settings: Sequence[Setting], steps: Sequence[int]
 ) -> Iterator[tuple[Setting, Histograms]]:
     for setting in settings:
         for step in steps:
-            look = setting.histograms(step)
-            assert look is not None
-            yield setting, look
+            histograms = setting.histograms(step)
+            assert histograms is not None
+            yield setting, histograms
 
 
 def _evenly_spaced(steps: Sequence[int]) -> list[int]:
@@ -93,53 +102,53 @@ def _evenly_spaced(steps: Sequence[int]) -> list[int]:
     return [steps[i * (len(steps) - 1) // max(count - 1, 1)] for i in range(count)]
 
 
-def _range(looks: Sequence[Histograms]) -> list[float]:
+def _range(all_histograms: Sequence[Histograms]) -> list[float]:
     """Returns the range of cosines from the first to the last bin that is not always empty."""
     used = [
         place
-        for look in looks
-        for bins in (look.positive, look.negative)
+        for histograms in all_histograms
+        for bins in (histograms.positive, histograms.negative)
         for place, share in enumerate(bins)
         if share > 0
     ]
     return [float(EDGES[min(used)]) - 0.01, float(EDGES[max(used) + 1]) + 0.01]
 
 
-def _histogram(setting: Setting, look: Histograms, bounds: list[float], top: float) -> Frame:
+def _histogram(setting: Setting, histograms: Histograms, bounds: list[float], top: float) -> Frame:
     traces = [
-        _stairs(look.negative, "negatives", ORANGE),
-        _stairs(look.positive, "positives", BLUE),
+        _stairs(histograms.negative, "negatives", ORANGE),
+        _stairs(histograms.positive, "positives", BLUE),
     ]
     y = {"title": {"text": "share"}, "range": [0, 1.05 * top]}
     means = [
         round(sum(c * h for c, h in zip(CENTERS, bins, strict=True)) / (sum(bins) or 1.0), 2) + 0.0
-        for bins in (look.positive, look.negative)  # + 0.0 avoids -0.00
+        for bins in (histograms.positive, histograms.negative)  # + 0.0 avoids -0.00
     ]
     summary = (
-        f"{_when(setting, look)}: the mean cosine of positives is {means[0]:.2f}, that of "
+        f"{_when(setting, histograms)}: the mean cosine of positives is {means[0]:.2f}, that of "
         f"negatives is {means[1]:.2f}."
     )
-    return Frame(drawn(traces, {**_AXIS, "range": bounds}, y), summary)
+    return Frame(styled_figure(traces, {**_AXIS, "range": bounds}, y), summary)
 
 
-def _when(setting: Setting, look: Histograms) -> str:
+def _when(setting: Setting, histograms: Histograms) -> str:
     if not setting.has_temperature:
-        return f"Step {look.step}"
-    return f"Temperature {look.temperature:.3g}, step {look.step}"
+        return f"Step {histograms.step}"
+    return f"Temperature {histograms.temperature:.3g}, step {histograms.step}"
 
 
-def _gradient(setting: Setting, look: Histograms, bounds: list[float]) -> Frame:
-    traces = [_stairs(look.negative, "share of the negatives", GRAY)]
+def _gradient(setting: Setting, histograms: Histograms, bounds: list[float]) -> Frame:
+    traces = [_stairs(histograms.negative, "share of the negatives", GRAY)]
     reason = why_no_gradient(setting.config)
-    if not reason and look.gradient is None:
+    if not reason and histograms.gradient is None:
         reason = "the histograms are from an older version that did not measure it"
-    if reason or look.gradient is None:
+    if reason or histograms.gradient is None:
         summary = f"The gradient is not shown: {reason}."
     else:
-        traces.append(_stairs(look.gradient, "share of the gradient", ORANGE, filled=False))
-        summary = _hardest_half(look.negative, look.gradient)
+        traces.append(_stairs(histograms.gradient, "share of the gradient", ORANGE, filled=False))
+        summary = _hardest_half(histograms.negative, histograms.gradient)
     y = {"title": {"text": "share"}, "rangemode": "tozero"}
-    return Frame(drawn(traces, {**_AXIS, "range": bounds}, y), summary)
+    return Frame(styled_figure(traces, {**_AXIS, "range": bounds}, y), summary)
 
 
 def _hardest_half(negative: Sequence[float], gradient: Sequence[float]) -> str:
@@ -183,19 +192,23 @@ def penalty_blocks(studies: Sequence[Study]) -> list[Block]:
     """
     traces, legend = [], []
     for (label, _, setting), key in zip(labeled(studies), keys(studies), strict=True):
-        look = None if why_no_weights(setting.config) else setting.histograms(setting.config.steps)
-        if look is None or not any(look.negative):
+        histograms = (
+            None if why_no_weights(setting.config) else setting.histograms(setting.config.steps)
+        )
+        if histograms is None or not any(histograms.negative):
             continue
         legend.append(key)
-        distances = _distances(look.negative)
+        distances = _distances(histograms.negative)
         traces.append(
             go.Scatter(
                 x=[round(distance, 5) for distance in distances],
-                y=[round(math.exp(-distance / look.temperature), 5) for distance in distances],
+                y=[
+                    round(math.exp(-distance / histograms.temperature), 5) for distance in distances
+                ],
                 name=escape(label),
                 mode="lines",
                 line={"color": key.color, "dash": key.dash or "solid"},
-                hovertemplate=f"temperature {look.temperature:.3g}<br>%{{x:.3f}} below: "
+                hovertemplate=f"temperature {histograms.temperature:.3g}<br>%{{x:.3f}} below: "
                 "%{y:.3g}<extra>%{fullData.name}</extra>",
             )
         )
@@ -209,8 +222,8 @@ def penalty_blocks(studies: Sequence[Study]) -> list[Block]:
         "Low temperatures learn only from the hardest negatives, high ones from all equally. If "
         "queries have individual temperatures, their mean is used."
     )
-    frame = Frame(drawn(traces, x, y, showlegend=False))
-    return [Block([Picture("Weight of a negative", caption, [frame])], legend=legend)]
+    frame = Frame(styled_figure(traces, x, y, showlegend=False))
+    return [Block([Figure("Weight of a negative", caption, [frame])], legend=legend)]
 
 
 def _distances(negative: Sequence[float]) -> list[float]:

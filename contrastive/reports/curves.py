@@ -15,12 +15,12 @@ from contrastive.reports.block import (
     COLORS,
     Block,
     Control,
+    Figure,
     Frame,
     Key,
-    Picture,
     Table,
-    drawn,
-    longer_down,
+    styled_figure,
+    tall_table,
 )
 from contrastive.reports.study import TEMPERATURE, Study, labeled
 
@@ -46,7 +46,7 @@ _MEANINGS = {
 }
 """Metrics with a figure of their own; all others are in a menu."""
 
-_OF_CLOSER_LOOKS = {
+_DETAILED_MEANINGS = {
     "hardest_negative": "mean cosine of a query's hardest negative",
     "modality_gap": "distance between the mean query and the mean positive",
     "partition_bias": "second-order bias of log Z: by how many nats a batch underestimates the log "
@@ -74,13 +74,13 @@ def training_blocks(studies: Sequence[Study]) -> list[Block]:
     several = _at_several_steps([setting for setting, _ in lines])
     blocks, legend = [], [key for _, key in lines]
     if main := [name for name in _MEANINGS if name in several]:
-        pictures = [Picture(n, _MEANINGS[n], [_curves(lines, n)], small=True) for n in main]
-        blocks.append(Block(pictures, legend=legend))
+        figures = [Figure(n, _MEANINGS[n], [_curves(lines, n)], small=True) for n in main]
+        blocks.append(Block(figures, legend=legend))
     if others := sorted(several - set(_MEANINGS)):
-        words = [f"{n}: {x}." if (x := _OF_CLOSER_LOOKS.get(n)) else "" for n in others]
+        words = [f"{n}: {x}." if (x := _DETAILED_MEANINGS.get(n)) else "" for n in others]
         frames = [_curves(lines, n)._replace(words=x) for n, x in zip(others, words, strict=True)]
-        picture = Picture("Other metrics", "", frames)
-        blocks.append(Block([picture], [Control("metric", others, kind="menu")], legend))
+        figure = Figure("Other metrics", "", frames)
+        blocks.append(Block([figure], [Control("metric", others, kind="menu")], legend))
     return blocks
 
 
@@ -102,10 +102,10 @@ def once_table(studies: Sequence[Study]) -> Table:
     }
     cells = [["-" if x is None else f"{x:.3g}" for x in last[name]] for name in names]
     head = [study.place(x) if len(studies) == 1 else label for label, study, x in settings]
-    known = [f"{name}: {meaning}" for name, meaning in _OF_CLOSER_LOOKS.items() if name in names]
+    known = [f"{name}: {meaning}" for name, meaning in _DETAILED_MEANINGS.items() if name in names]
     caption = f"Metrics measured at only one step; means over seeds. {'; '.join(known)}"
     corner = studies[0].axis if len(studies) == 1 else "setting"
-    return longer_down(caption, corner, names, head, cells)
+    return tall_table(caption, corner, names, head, cells)
 
 
 def raised_in_words(studies: Sequence[Study]) -> str:
@@ -145,18 +145,18 @@ def keys(studies: Sequence[Study]) -> list[Key]:
       One legend entry per setting, in the order of `labeled`.
     """
     dashes, distinct = cycle(_DASHES), cycle(product(_DASHES, COLORS))
-    looks = []
+    styles = []
     for study in studies:
         count = len(study.settings)
         if count == 1 or study.field is None:
-            looks += [(color, dash) for dash, color in islice(distinct, count)]
+            styles += [(color, dash) for dash, color in islice(distinct, count)]
         else:
             # The upper end of the scale is too light for a white background.
             colors = sample_colorscale("Plasma", [0.65 * i / (count - 1) for i in range(count)])
             dash = next(dashes)
-            looks += [(str(color), dash) for color in colors]
+            styles += [(str(color), dash) for color in colors]
     labels = [label for label, _, _ in labeled(studies)]
-    return [Key(label, *look) for label, look in zip(labels, looks, strict=True)]
+    return [Key(label, *style) for label, style in zip(labels, styles, strict=True)]
 
 
 def _curves(lines: Sequence[tuple[Setting, Key]], name: str) -> Frame:
@@ -176,10 +176,10 @@ def _curves(lines: Sequence[tuple[Setting, Key]], name: str) -> Frame:
                 hovertemplate="step %{x}: %{y:.4g}<extra>%{fullData.name}</extra>",
             )
         )
-    return Frame(drawn(traces, {"title": {"text": "step"}}, {}, showlegend=False))
+    return Frame(styled_figure(traces, {"title": {"text": "step"}}, {}, showlegend=False))
 
 
-def planes(studies: Sequence[Study]) -> list[Picture]:
+def planes(studies: Sequence[Study]) -> list[Figure]:
     """Returns figures of uniformity against tolerance, or alignment if texts have no labels.
 
     Args:
@@ -196,17 +196,17 @@ def planes(studies: Sequence[Study]) -> list[Picture]:
     )
     tolerant = [(study, _points(study, "tolerance", studies)) for study in studies]
     others = [study for study, points in tolerant if not points]
-    pictures = []
+    figures = []
     for name, caption, traces in (
         ("tolerance", tolerance, [x for _, points in tolerant for x in points]),
         ("alignment", alignment, [x for s in others for x in _points(s, "alignment", studies)]),
     ):
         if traces:
             x, y = {"title": {"text": "uniformity"}}, {"title": {"text": name}}
-            figure = drawn(traces, x, y, showlegend=len(traces) > 1)
+            figure = styled_figure(traces, x, y, showlegend=len(traces) > 1)
             title = f"Uniformity and {name}"
-            pictures.append(Picture(title, uniformity + caption, [Frame(figure)]))
-    return pictures
+            figures.append(Figure(title, uniformity + caption, [Frame(figure)]))
+    return figures
 
 
 def _points(study: Study, other: str, studies: Sequence[Study]) -> list[go.Scatter]:
@@ -242,9 +242,11 @@ def _points(study: Study, other: str, studies: Sequence[Study]) -> list[go.Scatt
 
 
 def _pair(run: Run, other: str) -> tuple[float, float] | None:
-    """Returns both metrics from the same source: the evaluation, else the last batch."""
-    for source in (run.scores, run.last):
-        x, y = source.get("uniformity"), source.get(other)
-        if x is not None and y is not None:
-            return x, y
-    return None
+    """Returns both metrics from the same source: one evaluator, else the last batch."""
+    for name in run.scores:
+        evaluator, slash, metric = name.rpartition("/")
+        partner = f"{evaluator}{slash}{other}"
+        if metric == "uniformity" and partner in run.scores:
+            return run.scores[name], run.scores[partner]
+    x, y = run.last.get("uniformity"), run.last.get(other)
+    return None if x is None or y is None else (x, y)

@@ -1,6 +1,6 @@
 "use strict";
 
-// Fingers scroll the page; a mouse zooms into a picture.
+// On touch screens, dragging scrolls the page instead of zooming.
 const touch = matchMedia("(pointer: coarse)").matches;
 const config = {
   responsive: true,
@@ -19,9 +19,9 @@ function draw(figure, paragraph, { data, layout, words }) {
 
 for (const block of document.querySelectorAll(".block")) {
   const inputs = [...block.querySelectorAll("input, select")];
-  // Of all pictures in one place: a move of a slider is told once.
+  // All sentences share one live region, so that a screen reader announces a change once.
   const paragraphs = block.querySelector(".words").children;
-  const pictures = [...block.querySelectorAll("figure")].map((figure, number) => [
+  const figures = [...block.querySelectorAll("figure")].map((figure, number) => [
     figure,
     paragraphs[number],
     JSON.parse(figure.querySelector("script").textContent),
@@ -36,13 +36,13 @@ for (const block of document.querySelectorAll(".block")) {
         input.previousElementSibling.textContent = places[input.value];
       }
     }
-    for (const [figure, paragraph, frames] of pictures) draw(figure, paragraph, frames[place]);
+    for (const [figure, paragraph, frames] of figures) draw(figure, paragraph, frames[place]);
   };
   block.addEventListener("input", show);
   show();
 }
 
-// Pictures have a width in pixels, and the page that is printed another one.
+// Plotly sizes figures in pixels, so resize them for the printed page.
 const plots = [...document.querySelectorAll(".plot")];
 addEventListener("beforeprint", () => {
   for (const details of document.querySelectorAll("details")) details.open = true;

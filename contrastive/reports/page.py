@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 from contrastive.advice.advisor import Finding, advise, in_short
 from contrastive.errors import ConfigError, FolderError
 from contrastive.folders.reading import Folder, read, shown
-from contrastive.reports.block import Block, Picture, Table, longer_down
+from contrastive.reports.block import Block, Figure, Table, tall_table
 from contrastive.reports.cosines import cosine_blocks, penalty_blocks
 from contrastive.reports.curves import once_table, planes, raised_in_words, training_blocks
 from contrastive.reports.scores import score_blocks, score_table
@@ -31,7 +31,7 @@ _NO_HISTOGRAMS = (
     "There are no histograms yet: they are written at the end of a run and every detail_steps "
     "steps."
 )
-_NO_LOOKS = "No metric was measured at only one step."
+_NO_SINGLE_MEASUREMENTS = "No metric was measured at only one step."
 _NO_PLANES = "Neither uniformity and tolerance nor uniformity and alignment have been logged."
 
 
@@ -99,10 +99,10 @@ def html(folders: Sequence[Folder]) -> str:
     )
 
 
-def _frames(picture: Picture) -> str:
-    """Returns the frames of a picture as JSON that is safe inside a script element."""
+def _frames(figure: Figure) -> str:
+    """Returns the frames of a figure as JSON that is safe inside a script element."""
     frames = [
-        {"words": words, **json.loads(str(figure.to_json()))} for figure, words in picture.frames
+        {"words": frame.words, **json.loads(str(frame.figure.to_json()))} for frame in figure.frames
     ]
     # Plotly writes NaN as null, because JSON has no NaN.
     text = json.dumps(frames, separators=(",", ":"), allow_nan=False)
@@ -116,8 +116,8 @@ def _sections(compared: Sequence[Study]) -> list[Section]:
         Section("Scores", score_blocks(compared), missing, score_table(compared)),
         *_of_cosines(compared, columns),
         _training(compared),
-        Section("Detailed metrics", [], "" if once.lines else _NO_LOOKS, once),
-        Section("Uniformity", [Block([picture]) for picture in planes(compared)], _NO_PLANES),
+        Section("Detailed metrics", [], "" if once.rows else _NO_SINGLE_MEASUREMENTS, once),
+        Section("Uniformity", [Block([figure]) for figure in planes(compared)], _NO_PLANES),
     ]
 
 
@@ -151,7 +151,7 @@ def _differences(folders: Sequence[Folder]) -> Section:
         "Config differences",
         [],
         "" if by_field else missing,
-        longer_down(caption, "folder", list(by_field), labels, cells),
+        tall_table(caption, "folder", list(by_field), labels, cells),
     )
 
 
@@ -182,9 +182,9 @@ def _origin(folder: Folder) -> list[tuple[str, str]]:
     """Returns the facts about how the results of a folder were produced, as (name, value)."""
     ending = folder.ending
     hardware, versions = ending.get("hardware", {}), ending.get("versions", {})
+    counts = {name: _counts(folder, name, x) for name, x in ending.get("evaluators", {}).items()}
     tasks = [
-        f"{name}: {', '.join(f'{x} {n}' for n, x in about.items() if isinstance(x, int))}"
-        for name, about in ending.get("evaluators", {}).items()
+        f"{name}: {', '.join(f'{x} {n}' for n, x in of.items())}" for name, of in counts.items()
     ]
     swept = [f"{name}: {', '.join(map(shown, v))}" for name, v in (folder.axes or {}).items()]
     facts = {
@@ -197,3 +197,11 @@ def _origin(folder: Folder) -> list[tuple[str, str]]:
         "Versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
     }
     return [(name, value) for name, value in facts.items() if value]
+
+
+def _counts(folder: Folder, name: str, about: Mapping[str, Any]) -> dict[str, int]:
+    """Returns the numbers of texts in the description of an evaluator, without its settings."""
+    evaluators = {**folder.config.evaluators, **folder.config.final_evaluators}
+    settings = dict(evaluators[name]) if name in evaluators else {}
+    counts = {key: x for key, x in about.items() if isinstance(x, int) and not isinstance(x, bool)}
+    return {key: x for key, x in counts.items() if settings.get(key) != x}

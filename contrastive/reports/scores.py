@@ -16,11 +16,11 @@ from contrastive.reports.block import (
     GRAY,
     Block,
     Control,
+    Figure,
     Frame,
-    Line,
-    Picture,
+    Row,
     Table,
-    drawn,
+    styled_figure,
 )
 from contrastive.reports.study import Study, labeled, score_columns
 from contrastive.sweeps.table import Interval, over_seeds
@@ -38,11 +38,11 @@ def score_table(studies: Sequence[Study]) -> Table:
       A table with one row per setting; the highest is marked.
     """
     columns = score_columns(studies)
-    lines = []
+    rows = []
     for system, scores in _systems(studies):
         if set(scores) & set(columns):
             cells = [f"{scores[name]:.3f}" if name in scores else "-" for name in columns]
-            lines.append(Line(system, ["", *cells, ""]))
+            rows.append(Row(system, ["", *cells, ""]))
     settings = labeled(studies)
     best = highest_place([x.setting for x in settings], columns[0]) if columns else None
     for place, (label, study, setting) in enumerate(settings):
@@ -50,11 +50,11 @@ def score_table(studies: Sequence[Study]) -> Table:
         if place == best:
             scores[0] += " (highest)"
         name = study.place(setting) if len(studies) == 1 else label
-        lines.append(Line(name, [str(len(setting.runs)), *scores, setting.state], place == best))
+        rows.append(Row(name, [str(len(setting.runs)), *scores, setting.state], place == best))
     return Table(
         "Means over seeds ± half the width of their 95% confidence intervals.",
         [studies[0].axis if len(studies) == 1 else "setting", "seeds", *columns, "state"],
-        lines,
+        rows,
     )
 
 
@@ -150,8 +150,8 @@ def score_blocks(studies: Sequence[Study]) -> list[Block]:
                 "intervals (Student's t). Runs that diverged are left out."
             )
             frames = [_scores(field, group, column) for column in columns]
-            picture = Picture(f"Score against {short(field)}", caption, frames)
-            blocks.append(Block([picture], [Control("score", columns, kind="menu")]))
+            figure = Figure(f"Score against {short(field)}", caption, frames)
+            blocks.append(Block([figure], [Control("score", columns, kind="menu")]))
     return blocks
 
 
@@ -170,7 +170,7 @@ def _scores(field: str, studies: Sequence[Study], column: str) -> Frame:
         traces.append(go.Scatter(x=ends, y=[score] * 2, name=name, mode="lines", line=line))
     y = {"title": {"text": escape(column)}}
     several = len(lines) + len(baselines) > 1
-    figure = drawn(traces, _axis(field, xs), y, showlegend=several)
+    figure = styled_figure(traces, _axis(field, xs), y, showlegend=several)
     return Frame(figure, highest_in_words(studies, column))
 
 

@@ -36,7 +36,14 @@ class Study:
     baselines: Sequence[Baselines]
 
     def place(self, setting: Setting) -> str:
-        """Returns the label of a setting on an axis that is labeled `axis`."""
+        """Returns the label of a setting on an axis that is labeled `axis`.
+
+        Args:
+          setting: A setting of the study.
+
+        Returns:
+          The value of the only swept field, else the label of the setting.
+        """
         is_value = len(self.axes) == 1 and self.axis != "run"
         return shown(setting.values[self.axes[0]]) if is_value else setting.label
 

@@ -8,18 +8,19 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
 from contrastive.errors import FolderError, Naming
 from contrastive.files import write_json
-from contrastive.parts import foreign_parts
+from contrastive.parts import foreign_parts, foreign_traits
 from contrastive.settings import differences
 from contrastive.training.experiment import Experiment
 from contrastive.training.old_configs import current, is_old
 
 _CONFIG, _INPUTS, _LOCK = "config.json", "inputs.json", ".lock"
+_PARTS = "parts.json"  # traits of custom parts, for commands that do not import them
 
 
 def check(workdir: Path, config: Experiment, *, overwrite: bool = False) -> None:
@@ -130,6 +131,8 @@ def claimed(
             write_json(workdir / _INPUTS, inputs)
             write_json(workdir / _CONFIG, config.model_dump(mode="json"))
         check_inputs(workdir, inputs)
+        if traits := foreign_traits(config):
+            write_json(workdir / _PARTS, traits)
         yield
 
 
@@ -192,9 +195,16 @@ def load_config(
     path = workdir / _CONFIG
     try:
         stored = json.loads(path.read_bytes())
-        with foreign_parts(foreign):
+        with foreign_parts(foreign, _traits(workdir)):
             return Experiment(**current(stored))
     except FileNotFoundError:
         raise FolderError(f"{path}: no such file; is {workdir} the folder of a run?") from None
     except (OSError, ValueError, TypeError) as error:
         raise FolderError(f"{path} is not a config of this version: {error}") from None
+
+
+def _traits(workdir: Path) -> dict[str, Any]:
+    """Returns the stored traits of custom parts; older folders have none."""
+    path = workdir / _PARTS
+    stored = json.loads(path.read_bytes()) if path.exists() else {}
+    return {kind: traits for kind, traits in stored.items() if isinstance(traits, dict)}

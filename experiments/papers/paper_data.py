@@ -1,4 +1,4 @@
-"""Shared by the papers: data sets, the base experiment, metrics and plotting."""
+"""Shared by the papers: data sets, the base experiment and plotting."""
 
 from __future__ import annotations
 
@@ -115,7 +115,14 @@ def papers_extra() -> Iterator[None]:
 
 
 def line(plot: Any, points: Curve, label: str, **style: Any) -> None:
-    """Plots means with a band for their 95% intervals."""
+    """Plots means with a band for their 95% intervals.
+
+    Args:
+      plot: Matplotlib axes.
+      points: Means and intervals by the value on the x axis.
+      label: Label in the legend.
+      **style: Options of the line, such as its color.
+    """
     xs, ys = list(points), list(points.values())
     (drawn,) = plot.plot(xs, [y.mean for y in ys], marker="o", ms=4, label=label, **style)
     low, high = [y.low for y in ys], [y.high for y in ys]
@@ -124,6 +131,12 @@ def line(plot: Any, points: Curve, label: str, **style: Any) -> None:
 
 def read_rows(path: Path) -> list[Row]:
     """Reads the rows of a JSON-lines file, or of the same file with the suffix .gz.
+
+    Args:
+      path: The file, without the suffix .gz.
+
+    Returns:
+      The rows, in order.
 
     Raises:
       DataError: If neither file exists.
@@ -134,8 +147,8 @@ def read_rows(path: Path) -> list[Row]:
             with opener(file, "rt", encoding="utf-8", newline="\n") as lines:
                 return [json.loads(line) for line in lines]
     raise DataError(
-        f"{path}: no such file, nor {packed.name}; experiments/papers/README.md lists the files "
-        "of the data folder and where to get them"
+        f"{path}: no such file, nor {packed.name}; {Path(__file__).with_name('README.md')} lists "
+        "the files of the data folder and where to get them"
     )
 
 
@@ -158,12 +171,34 @@ def write_rows(path: Path, rows: Iterable[Row]) -> str:
 
 
 def captions(data: Path, split: str) -> list[list[str]]:
-    """Reads the five English captions of each image of Multi30k; `split` is train or test."""
+    """Reads the five English captions of each image of Multi30k.
+
+    Args:
+      data: The data folder.
+      split: `train` or `test`.
+
+    Returns:
+      Five captions per image.
+
+    Raises:
+      DataError: If the file does not exist.
+    """
     return [row["captions"] for row in read_rows(data / "multi30k" / f"captions.{split}.jsonl")]
 
 
 def caption_search(data: Path, split: str) -> CaptionSearch:
-    """Reads Multi30k as a search: the first caption of an image should find its other captions."""
+    """Reads Multi30k as a search: the first caption of an image should find its other captions.
+
+    Args:
+      data: The data folder.
+      split: `train` or `test`.
+
+    Returns:
+      Queries, documents and answers.
+
+    Raises:
+      DataError: If the file does not exist.
+    """
     images = captions(data, split)
     others = [text for texts in images for text in texts[1:]]
     return CaptionSearch(
@@ -172,110 +207,52 @@ def caption_search(data: Path, split: str) -> CaptionSearch:
 
 
 def parallel(data: Path, split: str) -> list[tuple[str, str]]:
-    """Reads the English captions of Multi30k, each with its German translation."""
+    """Reads the English captions of Multi30k, each with its German translation.
+
+    Args:
+      data: The data folder.
+      split: `train` or `test`.
+
+    Returns:
+      Pairs of an English and a German caption.
+
+    Raises:
+      DataError: If the file does not exist.
+    """
     rows = read_rows(data / "multi30k" / f"parallel.{split}.jsonl")
     return [(row["en"], row["de"]) for row in rows]
 
 
 def similar_pairs(data: Path, split: str) -> ScoredPairs:
-    """Reads the scored sentence pairs of STS-B."""
+    """Reads the scored sentence pairs of STS-B.
+
+    Args:
+      data: The data folder.
+      split: Name of the file, such as `dev`.
+
+    Returns:
+      The pairs and their scores.
+
+    Raises:
+      DataError: If the file does not exist.
+    """
     rows = read_rows(data / "stsb" / f"{split}.jsonl")
     first, second = ([row[name] for row in rows] for name in ("sentence1", "sentence2"))
     return ScoredPairs(first, second, [row["score"] for row in rows])
 
 
 def intents(data: Path, split: str) -> tuple[list[str], list[str]]:
-    """Reads the utterances of CLINC150 and their intents; `split` is train or test."""
+    """Reads the utterances of CLINC150 and their intents.
+
+    Args:
+      data: The data folder.
+      split: `train` or `test`.
+
+    Returns:
+      The utterances, and as many names of intents.
+
+    Raises:
+      DataError: If the file does not exist.
+    """
     rows = read_rows(data / "clinc150" / f"{split}.jsonl")
     return [row["text"] for row in rows], [row["label"] for row in rows]
-
-
-def spearman(a: np.ndarray, b: np.ndarray, scores: list[float]) -> float:
-    """Computes the Spearman correlation of the cosines of pairs with their scores."""
-    with papers_extra():
-        from scipy.stats import spearmanr
-
-    result: Any = spearmanr(np.sum(unit(a) * unit(b), axis=1), scores)
-    return float(result.statistic)
-
-
-def recall_at_1(queries: np.ndarray, documents: np.ndarray, answers: np.ndarray) -> float:
-    """Computes recall@1: the fraction of queries whose nearest document is relevant.
-
-    Args:
-      queries: Unit vectors [Q, D].
-      documents: Unit vectors [N, D].
-      answers: For each document, the index of the query that it answers, or -1 [N].
-
-    Returns:
-      A fraction between 0 and 1.
-    """
-    nearest = np.argmax(queries @ documents.T, axis=1)
-    return float(np.mean(answers[nearest] == np.arange(len(queries))))
-
-
-def nearest_class(
-    known: np.ndarray, labels: list[str], asked: np.ndarray, truth: list[str], k: int = 10
-) -> float:
-    """Computes the accuracy of k-NN classification; nearer neighbors break ties.
-
-    Args:
-      known: Unit vectors of the labeled texts [N, D].
-      labels: N labels.
-      asked: Unit vectors of the texts to classify [Q, D].
-      truth: Q true labels.
-      k: Number of neighbors that vote.
-
-    Returns:
-      The accuracy, between 0 and 1.
-    """
-    places = np.argsort(-(asked @ known.T), axis=1)[:, :k]
-    names, numbers = np.unique(labels, return_inverse=True)
-    votes = np.zeros((len(asked), len(names)))
-    for place in range(k):
-        # Nearer neighbors have slightly more weight, which breaks ties.
-        weight = 1.0 + 1e-3 * (k - place)
-        votes[np.arange(len(asked)), numbers[places[:, place]]] += weight
-    return float(np.mean(names[votes.argmax(axis=1)] == np.asarray(truth)))
-
-
-def mean_average_precision(x: np.ndarray, labels: list[str]) -> float:
-    """Computes MAP@R, where R is the number of other texts with the same label.
-
-    Args:
-      x: Unit vectors [N, D].
-      labels: N labels, each shared by at least two texts.
-
-    Returns:
-      MAP@R, between 0 and 1.
-
-    Source:
-      Musgrave et al., 2020, arXiv:2003.08505.
-    """
-    numbers = np.unique(labels, return_inverse=True)[1]
-    cosines = x @ x.T
-    np.fill_diagonal(cosines, -np.inf)
-    same = numbers[np.argsort(-cosines, axis=1)] == numbers[:, None]
-    others = same[:, :-1].sum(axis=1)  # the last text in each ranking is the query itself
-    ranks = np.arange(1, len(x) + 1)
-    hits = same & (ranks <= others[:, None])
-    return float(np.mean((np.cumsum(hits, axis=1) / ranks * hits).sum(axis=1) / others))
-
-
-def uniformity(x: np.ndarray) -> float:
-    """Computes the uniformity of unit vectors: log of the mean over pairs of exp(-2 distance^2)."""
-    squared = np.clip(2.0 - 2.0 * (x @ x.T), 0.0, None)
-    apart = ~np.eye(len(x), dtype=bool)
-    return float(np.log(np.mean(np.exp(-2.0 * squared[apart]))))
-
-
-def tolerance(x: np.ndarray, labels: list[str]) -> float:
-    """Computes the tolerance of unit vectors: the mean cosine of two texts of the same class."""
-    numbers = np.unique(labels, return_inverse=True)[1]
-    same = (numbers[:, None] == numbers[None, :]) & ~np.eye(len(x), dtype=bool)
-    return float((x @ x.T)[same].mean())
-
-
-def unit(x: np.ndarray) -> np.ndarray:
-    """Scales vectors to unit length."""
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)

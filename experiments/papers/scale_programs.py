@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, PartitionSpec
 
-from contrastive.experiments.papers.paper_data import unit
+from contrastive.experiments.papers.paper_scores import unit
 from contrastive.losses import clip, info_nce
 
 AXIS = "data"
@@ -93,6 +93,14 @@ def embeddings(batch: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.nd
 
     Eight texts share a topic. The cosine is about 0.82 within a pair, 0.73 within a topic, and 0
     otherwise.
+
+    Args:
+      batch: Number of pairs B.
+      width: Dimension D of the embeddings.
+      seed: Seed of the random numbers.
+
+    Returns:
+      Queries [B, D] and documents [B, D].
     """
     rng = np.random.default_rng(seed)
 
@@ -104,8 +112,19 @@ def embeddings(batch: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.nd
     return unit(queries), unit(documents)
 
 
-def dense_info_nce(queries, documents, *, temperature):
-    """Computes InfoNCE from the whole matrix in the embeddings' dtype, as most libraries do."""
+def dense_info_nce(
+    queries: jax.Array, documents: jax.Array, *, temperature: jax.Array
+) -> jax.Array:
+    """Computes InfoNCE from the whole matrix in the embeddings' dtype, as most libraries do.
+
+    Args:
+      queries: Embeddings [B, D].
+      documents: The positive of each query [B, D].
+      temperature: Temperature that divides the similarities.
+
+    Returns:
+      One loss per query [B].
+    """
     logits = (queries @ documents.T / temperature.astype(queries.dtype)).astype(jnp.float32)
     return jax.nn.logsumexp(logits, axis=1) - jnp.diag(logits)
 

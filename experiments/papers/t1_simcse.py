@@ -19,12 +19,10 @@ from contrastive.experiments.papers.paper_data import (
     captions,
     experiment,
     line,
-    recall_at_1,
     similar_pairs,
-    spearman,
-    unit,
     write_rows,
 )
+from contrastive.experiments.papers.paper_scores import recall_at_1, spearman, unit
 from contrastive.papers import (
     Claim,
     Findings,
@@ -47,7 +45,7 @@ if TYPE_CHECKING:
 PUBLISHED = {
     "metric": "STS-B dev, Spearman x 100",
     "by temperature": {"0.001": 84.9, "0.01": 85.4, "0.05": 86.2, "0.1": 82.0, "1": 64.0},
-    "dot product without normalisation": 85.9,
+    "dot product without normalization": 85.9,
 }
 
 
@@ -91,17 +89,17 @@ def run(setting: Setting, where: Where) -> Findings:
     base = experiment("SimCSE's temperatures", setting, train, scores)
     plain = base.replace(normalize=False)
     return {
-        "normalised": swept(
-            Grid(base, {TEMPERATURE: setting.values}, setting.seeds), where.workdir / "normalised"
+        "normalized": swept(
+            Grid(base, {TEMPERATURE: setting.values}, setting.seeds), where.workdir / "normalized"
         ),
-        "not normalised": swept(
+        "not normalized": swept(
             Grid(plain, {TEMPERATURE: (1.0,)}, setting.seeds), where.workdir / "plain"
         ),
     }
 
 
 def _curve(findings: Findings, metric: str):
-    return curve(findings["normalised"], TEMPERATURE, metric)
+    return curve(findings["normalized"], TEMPERATURE, metric)
 
 
 def _peak(findings: Findings) -> Verdict:
@@ -123,7 +121,7 @@ def _left_side(findings: Findings) -> Verdict:
 def _width(findings: Findings) -> Verdict:
     gaps = [
         {**row, "gap": row["positive cosine"] - row["negative cosine"]}
-        for row in findings["normalised"]
+        for row in findings["normalized"]
         if row[TEMPERATURE] <= 0.1 and row["diverged_at"] is None
     ]
     return rises(curve(gaps, TEMPERATURE, "gap"))
@@ -132,7 +130,7 @@ def _width(findings: Findings) -> Verdict:
 def _plain(findings: Findings) -> Verdict:
     scores = _curve(findings, "spearman")
     best = max(scores, key=lambda t: scores[t].mean)
-    (plain,) = curve(findings["not normalised"], TEMPERATURE, "spearman").values()
+    (plain,) = curve(findings["not normalized"], TEMPERATURE, "spearman").values()
     return above(scores[best], plain, (f"cosines at {best:g}", "dot products"))
 
 
@@ -141,11 +139,11 @@ def draw(figure, findings: Findings, published) -> None:
     left, right = figure.subplots(1, 2)
     theirs = {float(t): y for t, y in published["by temperature"].items()}
     left.plot(list(theirs), list(theirs.values()), "ko-", ms=4)
-    left.axhline(published["dot product without normalisation"], color="0.5", ls=":")
+    left.axhline(published["dot product without normalization"], color="0.5", ls=":")
     left.set(title="SimCSE, BERT-base", ylabel="STS-B dev, Spearman x 100")
     line(right, _curve(findings, "spearman"), "STS-B dev, Spearman")
     line(right, _curve(findings, "recall@1"), "captions, recall@1")
-    (plain,) = curve(findings["not normalised"], TEMPERATURE, "spearman").values()
+    (plain,) = curve(findings["not normalized"], TEMPERATURE, "spearman").values()
     right.axhline(plain.mean, color="0.5", ls=":", label="Spearman, not normalized")
     right.set(title="a bag of embeddings from scratch")
     right.legend(frameon=False, fontsize=8)
@@ -160,17 +158,26 @@ paper = Paper(
     published=PUBLISHED,
     claims=(
         Claim(
-            "The score peaks inside, far from 0.01 and from 1",
+            "The score peaks at an intermediate temperature, far from 0.01 and from 1.",
             _peak,
             "85.4 at 0.01, 86.2 at 0.05, 64.0 at 1",
         ),
-        Claim("1 is far worse than 0.05", _right_side, "86.2 at 0.05, 64.0 at 1"),
         Claim(
-            "0.01 costs less than 2 points against 0.05", _left_side, "86.2 at 0.05, 85.4 at 0.01"
+            "A temperature of 1 scores far lower than one of 0.05.",
+            _right_side,
+            "86.2 at 0.05, 64.0 at 1",
         ),
-        Claim("Up to 0.1, temperature widens the gap of positive and negative cosines", _width),
         Claim(
-            "Normalised at the best temperature beats dot products",
+            "A temperature of 0.01 scores less than 2 points lower than one of 0.05.",
+            _left_side,
+            "86.2 at 0.05, 85.4 at 0.01",
+        ),
+        Claim(
+            "Up to 0.1, a higher temperature widens the gap between positive and negative cosines.",
+            _width,
+        ),
+        Claim(
+            "Normalized embeddings at the best temperature score higher than dot products.",
             _plain,
             "86.2 at 0.05, dot products 85.9",
         ),

@@ -15,12 +15,9 @@ from contrastive.experiments.papers.paper_data import (
     experiment,
     intents,
     line,
-    nearest_class,
-    tolerance,
-    uniformity,
-    unit,
     write_rows,
 )
+from contrastive.experiments.papers.paper_scores import nearest_class, tolerance, uniformity, unit
 from contrastive.papers import (
     Claim,
     Findings,
@@ -162,15 +159,20 @@ paper = Paper(
     source="Wang & Liu, 2021, arXiv:2012.09740",
     published=PUBLISHED,
     claims=(
-        Claim("The score peaks inside", _peak, "49.8 at 0.05, 56.4 at 0.3, 50.1 at 0.8"),
-        Claim("From 0.1 on, tolerance rises with temperature", _tolerance, "rises"),
-        Claim("From 0.1 on, uniformity worsens with temperature", _uniformity, "worsens"),
         Claim(
-            "The penalty distribution spreads over more negatives with temperature",
+            "The score peaks at an intermediate temperature and is lower at both ends of "
+            "the range.",
+            _peak,
+            "49.8 at 0.05, 56.4 at 0.3, 50.1 at 0.8",
+        ),
+        Claim("From 0.1 on, tolerance rises with temperature.", _tolerance, "rises"),
+        Claim("From 0.1 on, uniformity worsens with temperature.", _uniformity, "worsens"),
+        Claim(
+            "At a higher temperature, the penalty is spread over more negatives.",
             _entropy,
             "spreads",
         ),
-        Claim("Ours: at 0.05 and below, uniformity worsens again as temperature falls", _reversal),
+        Claim("Ours: at 0.05 and below, uniformity worsens as the temperature falls.", _reversal),
     ),
     differs=(
         "utterances with words left out instead of images, a bag of embeddings instead of "

@@ -6,7 +6,8 @@ contrastive reproduce T3
 from __future__ import annotations
 
 import functools
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ import numpy as np
 import optax
 
 from contrastive.experiments.papers.paper_data import line, papers_extra
+from contrastive.experiments.papers.paper_images import distorted, open_images
 from contrastive.losses import nt_xent
 from contrastive.papers import (
     Claim,
@@ -34,13 +36,13 @@ from contrastive.temperature import diagnose, summarize
 
 PUBLISHED = {
     "metric": "ImageNet, ResNet-50, linear probe x 100, batch 4,096",
-    "normalised": {
+    "normalized": {
         "0.05": {"entropy": 1.0, "contrastive accuracy": 90.5, "top 1": 59.7},
         "0.1": {"entropy": 4.5, "contrastive accuracy": 87.8, "top 1": 64.4},
         "0.5": {"entropy": 8.2, "contrastive accuracy": 68.2, "top 1": 60.7},
         "1": {"entropy": 8.3, "contrastive accuracy": 59.1, "top 1": 58.0},
     },
-    "not normalised": {
+    "not normalized": {
         "10": {"entropy": 0.5, "contrastive accuracy": 91.7, "top 1": 57.2},
         "100": {"entropy": 0.5, "contrastive accuracy": 92.1, "top 1": 57.0},
     },
@@ -55,63 +57,10 @@ def run(setting: Setting, where: Where) -> Findings:
     return {
         name: _train(setting, temperatures, unit, (images, labels, tested, truth))
         for name, temperatures, unit in (
-            ("normalised", setting.values, True),
-            ("not normalised", PLAIN, False),
+            ("normalized", setting.values, True),
+            ("not normalized", PLAIN, False),
         )
     }
-
-
-def open_images(full: bool, data: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Loads Omniglot with its alphabets as classes from TFDS, or the digits of scikit-learn.
-
-    Args:
-      full: Whether to load Omniglot.
-      data: Folder for the downloads of TFDS.
-
-    Returns:
-      Training images [N, H, W] in [0, 1] and classes [N], then the same for testing.
-    """
-    if full:
-        import tensorflow_datasets as tfds
-
-        # The splits have no alphabet in common, but a probe needs training images of each.
-        splits = [_omniglot(tfds, split, data) for split in ("train", "test")]
-        images, labels = (np.concatenate(parts) for parts in zip(*splits, strict=True))
-        return divide(images, labels)
-    with papers_extra():
-        from sklearn.datasets import load_digits
-
-    pixels, labels = (np.asarray(x) for x in load_digits(return_X_y=True))
-    images = pixels.reshape(-1, 8, 8).astype(np.float32) / 16
-    return images[:1300], labels[:1300], images[1300:], labels[1300:]
-
-
-def divide(images: np.ndarray, labels: np.ndarray):
-    """Shuffles the images, and splits them into 80% for training and 20% for testing."""
-    order = np.random.default_rng(0).permutation(len(images))
-    known, tested = np.split(order, [len(images) * 4 // 5])
-    return images[known], labels[known], images[tested], labels[tested]
-
-
-def _omniglot(tfds, split: str, data: Path) -> tuple[np.ndarray, np.ndarray]:
-    rows = tfds.as_numpy(tfds.load("omniglot", split=split, data_dir=str(data / "tfds")))
-    pairs = [(1.0 - row["image"][::4, ::4, 0] / 255.0, row["alphabet"]) for row in rows]
-    return np.stack([x for x, _ in pairs]).astype(np.float32), np.array([y for _, y in pairs])
-
-
-def distorted(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Randomly rotates, scales and shifts each image slightly, and adds noise."""
-    with papers_extra():
-        from scipy.ndimage import affine_transform
-
-    result = np.empty_like(images)
-    middle = (np.array(images.shape[1:]) - 1) / 2
-    for number, image in enumerate(images):
-        angle, scale = rng.uniform(-0.25, 0.25), rng.uniform(0.9, 1.1)
-        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * scale
-        moved = middle + rng.uniform(-1, 1, 2) * image.shape[0] / 16
-        result[number] = affine_transform(image, turn, middle - turn @ moved, order=1)
-    return result + rng.normal(0, 0.05, images.shape).astype(np.float32)
 
 
 def _init(key, pixels: int):
@@ -121,14 +70,31 @@ def _init(key, pixels: int):
     return [jax.random.normal(k, (a, b)) * jnp.sqrt(2 / a) for k, a, b in pairs]
 
 
-def hidden(params, images):
-    """Computes the layer before the projection, which the probe reads."""
+def hidden(params: Sequence[jax.Array], images: Any) -> jax.Array:
+    """Computes the layer before the projection, which the probe reads.
+
+    Args:
+      params: The matrices of the two layers and the projection.
+      images: Images [N, H, W].
+
+    Returns:
+      The activations [N, HIDDEN].
+    """
     first = jax.nn.relu(images.reshape(len(images), -1) @ params[0])
     return jax.nn.relu(first @ params[1])
 
 
-def embed(params, images, unit: bool):
-    """Computes the projection, which the loss compares."""
+def embed(params: Sequence[jax.Array], images: Any, unit: bool) -> jax.Array:
+    """Computes the projection, which the loss compares.
+
+    Args:
+      params: The matrices of the two layers and the projection.
+      images: Images [N, H, W].
+      unit: Whether to scale the result to unit length.
+
+    Returns:
+      The embeddings [N, WIDTH].
+    """
     projected = hidden(params, images) @ params[2]
     return normalize(projected) if unit else projected
 
@@ -203,7 +169,7 @@ def _probe(known, labels, asked, truth) -> float:
     return float(probe.score(scaler.transform(asked), truth))
 
 
-def _curve(findings: Findings, metric: str, name: str = "normalised"):
+def _curve(findings: Findings, metric: str, name: str = "normalized"):
     return curve(findings[name], "temperature", metric)
 
 
@@ -227,7 +193,7 @@ def _best(points):
 def _plain(findings: Findings) -> Verdict:
     """Checks both parts of the claim: higher contrastive accuracy, and a worse probe."""
     unit = {name: _best(_curve(findings, name)) for name in ("contrastive accuracy", "top 1")}
-    plain = {name: _best(_curve(findings, name, "not normalised")) for name in unit}
+    plain = {name: _best(_curve(findings, name, "not normalized")) for name in unit}
 
     def named(pair, words):
         return f"{words} at {pair[0]:g}"
@@ -250,13 +216,13 @@ def _plain(findings: Findings) -> Verdict:
 def draw(figure, findings: Findings, published) -> None:
     """Plots contrastive accuracy and probe accuracy, for SimCLR and for ours."""
     left, right = figure.subplots(1, 2)
-    rows = published["normalised"]
+    rows = published["normalized"]
     for name in ("contrastive accuracy", "top 1"):
         left.plot([float(t) for t in rows], [row[name] for row in rows.values()], "o-", label=name)
         line(right, _curve(findings, name), name)
-        plain = published["not normalised"]["100"][name]
+        plain = published["not normalized"]["100"][name]
         left.axhline(plain, color=left.lines[-1].get_color(), ls=":", label="not normalized")
-        best = _best(_curve(findings, name, "not normalised"))[1].mean
+        best = _best(_curve(findings, name, "not normalized"))[1].mean
         right.axhline(best, color=right.lines[-1].get_color(), ls=":", label="not normalized")
     left.set(title="SimCLR, ImageNet")
     right.set(title="digits, two layers")
@@ -267,23 +233,27 @@ def draw(figure, findings: Findings, published) -> None:
 
 paper = Paper(
     name="T3",
-    title="Normalisation and temperature",
+    title="Normalization and temperature",
     source="Chen et al., 2020, arXiv:2002.05709, Table 5",
     published=PUBLISHED,
     claims=(
         Claim(
-            "Contrastive accuracy falls with temperature",
+            "Contrastive accuracy falls with temperature.",
             _accuracy,
             "90.5 at 0.05, 87.8 at 0.1, 68.2 at 0.5, 59.1 at 1",
         ),
         Claim(
-            "Entropy rises with temperature",
+            "Entropy rises with temperature.",
             _entropy,
             "1.0 at 0.05, 4.5 at 0.1, 8.2 at 0.5, 8.3 at 1",
         ),
-        Claim("The probe's score peaks inside", _peak, "59.7 at 0.05, 64.4 at 0.1, 58.0 at 1"),
         Claim(
-            "Not normalised: the best contrastive accuracy, and a worse probe",
+            "The probe's score peaks at an intermediate temperature.",
+            _peak,
+            "59.7 at 0.05, 64.4 at 0.1, 58.0 at 1",
+        ),
+        Claim(
+            "Without normalization, contrastive accuracy is higher and the probe's score is lower.",
             _plain,
             "contrastive 92.1 against 90.5; probe 57.0 against 64.4",
         ),

@@ -16,10 +16,9 @@ from contrastive.experiments.papers.paper_data import (
     experiment,
     line,
     parallel,
-    recall_at_1,
-    unit,
     write_rows,
 )
+from contrastive.experiments.papers.paper_scores import recall_at_1, unit
 from contrastive.papers import (
     Claim,
     Findings,
@@ -133,7 +132,7 @@ def draw(figure, findings: Findings, published) -> None:
     del published
     left, right = figure.subplots(1, 2)
     line(left, _curve(findings, "gap"), "gap of the means")
-    line(left, _curve(findings, "range"), "range: positives' mean over all's 1 %")
+    line(left, _curve(findings, "range"), "range: positives' mean over all's 1%")
     start = interval([row["gap"] for row in findings["start"]])
     left.axhline(start.mean, color="0.5", ls=":", label="gap before training")
     left.axhline(0.82, color="k", ls="--", lw=1, label="CLIP's gap (Liang et al.)")
@@ -149,19 +148,21 @@ paper = Paper(
     source="Liang et al., 2022, arXiv:2203.02053; model cards of E5 and BGE",
     published=PUBLISHED,
     claims=(
-        Claim("Up to 0.1, a higher temperature closes the gap", _closes, "closes"),
+        Claim("Up to 0.1, a higher temperature narrows the modality gap.", _closes, "closes"),
         Claim(
-            "0.01 keeps over half of the gap it starts with, 0.1 under a quarter",
+            "Training at 0.01 keeps over half of the initial modality gap, and training at "
+            "0.1 keeps less than a quarter.",
             _kept,
             "0.82 at 0.01",
         ),
         Claim(
-            "Up to 0.1, temperature widens the range, from unrelated texts to translations",
+            "Up to 0.1, a higher temperature widens the range of cosines, from unrelated "
+            "texts to translations.",
             _widens,
             "from 0.6 or 0.7 to 1 at 0.01",
         ),
-        Claim("Recall is best at a higher temperature than 0.01", _better),
-        Claim("It peaks inside", _peak),
+        Claim("Recall@1 is highest at a higher temperature than 0.01.", _better),
+        Claim("Recall@1 peaks at a temperature strictly between 0.01 and 1.", _peak),
     ),
     differs=(
         "captions in two languages and towers that are bags of embeddings, instead of images and "

@@ -16,10 +16,9 @@ from contrastive.experiments.papers.paper_data import (
     captions,
     experiment,
     line,
-    recall_at_1,
-    unit,
     write_rows,
 )
+from contrastive.experiments.papers.paper_scores import recall_at_1, unit
 from contrastive.papers import (
     Claim,
     Findings,
@@ -170,18 +169,20 @@ paper = Paper(
     published=PUBLISHED,
     claims=(
         Claim(
-            "Retrieval improves with the batch, at every temperature (C-Pack)",
+            "Retrieval improves with the batch size at every temperature (C-Pack).",
             _larger,
             "57.25 at 256, 60.96 at 2,048, 63.90 at 19,200",
         ),
         Claim(
-            "Decoupling helps at 0.02 and all but the largest batch (DCL)",
+            "At 0.02, decoupling helps at every batch size but the largest (DCL).",
             _decoupled,
             "68.2, 6.4 more than SimCLR, at 256",
         ),
-        Claim("It helps more at a low temperature than at a high one", _small_temperatures),
         Claim(
-            "Dual temperature helps at every batch (SimCo)",
+            "Decoupling helps more at a low temperature than at a high one.", _small_temperatures
+        ),
+        Claim(
+            "Dual temperature helps at every batch size (SimCo).",
             _dual,
             "58.04 against 52.58 at 64, 55.34 against 48.90 at 1,024",
         ),

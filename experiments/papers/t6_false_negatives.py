@@ -16,10 +16,9 @@ from contrastive.experiments.papers.paper_data import (
     experiment,
     intents,
     line,
-    mean_average_precision,
-    unit,
     write_rows,
 )
+from contrastive.experiments.papers.paper_scores import mean_average_precision, unit
 from contrastive.papers import (
     Claim,
     Findings,
@@ -109,7 +108,18 @@ def run(setting: Setting, where: Where) -> Findings:
 
 
 def some_intents(data: Path, split: str) -> tuple[list[str], list[str]]:
-    """Reads the utterances of every tenth intent."""
+    """Reads the utterances of every tenth intent.
+
+    Args:
+      data: The data folder.
+      split: `train` or `test`.
+
+    Returns:
+      The utterances, and as many names of intents.
+
+    Raises:
+      DataError: If the file does not exist.
+    """
     texts, labels = intents(data, split)
     chosen = set(sorted(set(labels))[::EVERY])
     pairs = [pair for pair in zip(texts, labels, strict=True) if pair[1] in chosen]
@@ -190,32 +200,34 @@ paper = Paper(
     published=PUBLISHED,
     claims=(
         Claim(
-            "Leaving out false negatives that are known helps, most at the lowest temperature",
+            "Masking false negatives that are known helps, most at the lowest temperature.",
             lambda findings: _colder(findings, "same intent"),
         ),
         Claim(
-            "So does leaving out those above 0.95 of the positive (NV-Retriever)",
+            "Masking negatives above 0.95 of the positive's similarity helps, most at the "
+            "lowest temperature (NV-Retriever).",
             lambda findings: _colder(findings, "above 0.95 of positive"),
             "0.541 to 0.586, at one temperature",
         ),
         Claim(
-            "So does leaving out those 0.1 above the positive (Qwen3)",
+            "Masking negatives more than 0.1 above the positive's similarity helps, most "
+            "at the lowest temperature (Qwen3).",
             lambda findings: _colder(findings, "above positive + 0.1"),
         ),
         Claim(
-            "Up to 1, weighting hard negatives up helps (HCL)",
+            "Up to a beta of 1, weighting hard negatives more helps (HCL).",
             _hardness,
             "84.26 at beta 0, 86.38 at 0.5, 87.44 at 1",
         ),
         Claim(
-            "Taking expected false negatives off helps (debiased)",
+            "Subtracting the expected share of false negatives helps (debiased contrastive loss).",
             _debiasing,
             "80.15 biased, 84.26 at tau+ 0.1",
         ),
     ),
     differs=(
         "utterances of 15 intents and a bag of embeddings instead of images and ResNet-50; "
-        "NV-Retriever's and Qwen3's rules leave out mined negatives, here in-batch ones, 7 % of "
+        "NV-Retriever's and Qwen3's rules leave out mined negatives, here in-batch ones, 7% of "
         "which are false"
     ),
     small=Setting(steps=400, values=(0.02, 0.05, 0.1, 0.5)),

@@ -28,10 +28,9 @@ from contrastive.experiments.papers.paper_data import (
     experiment,
     line,
     parallel,
-    recall_at_1,
-    unit,
     write_rows,
 )
+from contrastive.experiments.papers.paper_scores import recall_at_1, unit
 from contrastive.papers import (
     Claim,
     Findings,
@@ -74,7 +73,14 @@ OTHERS = 9000  # documents that answer no query; without them, all scores would 
 
 
 def policies(steps: int) -> dict[str, Objective]:
-    """Returns an objective for each way to set the temperature, by name."""
+    """Returns an objective for each way to set the temperature.
+
+    Args:
+      steps: Number of steps of a run, which schedules are relative to.
+
+    Returns:
+      The objectives by name.
+    """
     learned = Learned(minimum=0.005, learning_rate=1e-2)
     return {
         "MACL": Objective(function=ModelAware()),
@@ -224,7 +230,7 @@ def draw(figure, findings: Findings, published) -> None:
 
 paper = Paper(
     name="T7",
-    title="Who sets the temperature",
+    title="Temperature policies",
     source=(
         "Radford et al., 2021, arXiv:2103.00020; Zhai et al., 2023, arXiv:2303.15343; Huang et "
         "al., 2023, arXiv:2207.07874; Kukleva et al., 2023, arXiv:2303.13664; Qiu et al., 2023, "
@@ -233,20 +239,34 @@ paper = Paper(
     published=PUBLISHED,
     claims=(
         Claim(
-            "From a start above it, a learned temperature ends below the best fixed one",
+            "A learned temperature that starts above the best fixed one ends below it.",
             _learned_ends,
         ),
-        Claim("Learned from CLIP's 0.07 it is worse than the best fixed one", _learned_loses),
-        Claim("Up to the best fixed one, training loss rises with temperature", _loss_prefers),
         Claim(
-            "SigLIP: a bias of -10 is a better start than 0", _bias, "63.0 with -10, 61.7 with 0"
-        ),
-        Claim("MACL at 0.1 beats 0.1 fixed", _model_aware, "64.3 against 61.9 at batch 256"),
-        Claim(
-            "Ours: MACL beats fixed where that is too low, at 0.02 and at 0.05", _model_aware_below
+            "A temperature learned from CLIP's 0.07 scores lower than the best fixed one.",
+            _learned_loses,
         ),
         Claim(
-            "artanh, without a temperature, beats both a low and a high one",
+            "Up to the best fixed temperature, the training loss rises with temperature.",
+            _loss_prefers,
+        ),
+        Claim(
+            "SigLIP scores higher with an initial bias of -10 than with one of 0.",
+            _bias,
+            "63.0 with -10, 61.7 with 0",
+        ),
+        Claim(
+            "MACL at 0.1 scores higher than a fixed temperature of 0.1.",
+            _model_aware,
+            "64.3 against 61.9 at batch 256",
+        ),
+        Claim(
+            "Ours: MACL scores higher than fixed temperatures that are too low, 0.02 and 0.05.",
+            _model_aware_below,
+        ),
+        Claim(
+            "The loss artanh, which has no temperature, scores higher than both a low and "
+            "a high fixed one.",
             _artanh,
             "no temperature to choose",
         ),

@@ -168,22 +168,32 @@ paper = Paper(
     published=PUBLISHED,
     claims=(
         Claim(
-            "A ring of tiles needs a fiftieth of dense memory, a tenth of sharded",
+            "A ring of tiles needs less than a fiftieth of the memory of a dense loss, and "
+            "less than a tenth of that of a sharded one.",
             _smaller,
             "0.18 GB of 16.67 dense, 2.27 sharded",
         ),
         Claim(
-            "Its memory grows with the batch at most, dense memory with its square",
+            "The memory of a ring of tiles grows at most in proportion to the batch, and "
+            "that of a dense loss with its square.",
             _linear,
             "x2 for a batch x2 (dense x4)",
         ),
-        Claim("In float32 the gradient is within 1e-5 of float64's from 0.02 on", _exact),
         Claim(
-            "Two passes over small parts give the gradient of one (GradCache)",
+            "In float32, the gradient is within 1e-5 of that in float64 at temperatures "
+            "from 0.02 on.",
+            _exact,
+        ),
+        Claim(
+            "Two passes over small parts give the same gradient as one pass (GradCache).",
             _cached,
             "the same gradient",
         ),
-        Claim("Ours: bfloat16 spoils dense gradients more the lower the temperature", _half),
+        Claim(
+            "Ours: in bfloat16, the error of dense gradients grows as the temperature "
+            "falls, and that of tiles stays below 1%.",
+            _half,
+        ),
     ),
     differs=(
         "eight simulated devices, whose memory is what the compiler plans, and not what GPUs took; "

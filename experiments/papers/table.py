@@ -24,9 +24,13 @@ def lines() -> Iterator[str]:
     for result in results():
         for number, claim in enumerate(result["claims"]):
             name = f"**{result['paper']}** {result['title']}" if number == 0 else ""
-            held = "yes" if claim["held"] else "**no**"
+            held = _held(claim)
             row = (name, claim["claim"], claim["theirs"], claim["because"], held)
             yield f"| {' | '.join(row)} |"
+
+
+def _held(claim: dict[str, Any]) -> str:
+    return {True: "yes", False: "**no**", None: "undecided"}[claim["held"]]
 
 
 def summary() -> Iterator[str]:
@@ -34,11 +38,10 @@ def summary() -> Iterator[str]:
     yield "| | its first claim | the paper's | ours | held | all claims |"
     yield "|---|---|---|---|---|---|"
     for result in results():
-        first, held = result["claims"][0], sum(claim["held"] for claim in result["claims"])
+        first, held = result["claims"][0], sum(claim["held"] is True for claim in result["claims"])
         name = f"**{result['paper']}** {result['title']}"
         words = (name, first["claim"], first["theirs"], first["because"])
-        verdict = "yes" if first["held"] else "**no**"
-        yield f"| {' | '.join(words)} | {verdict} | {held} of {len(result['claims'])} held |"
+        yield f"| {' | '.join(words)} | {_held(first)} | {held} of {len(result['claims'])} held |"
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def test_each_setting_of_a_sweep_and_the_best(tmp_path, capsys):
         ("high_temperature", "temperature 1, 2 of 2 seeds"),
         ("best", "temperature 0.1 scores best"),
     ]
-    # Student's t of one degree of freedom at 97.5 % is 12.706; the standard error is 0.01.
+    # Student's t of one degree of freedom at 97.5% is 12.706; the standard error is 0.01.
     assert "test/nDCG@10 0.720 (95% interval 0.593 to 0.847, 2 seeds)" in found[-1].seen
     assert "overlaps with that of: temperature 1" in found[-1].seen
     assert found[-1].advice.startswith("it lies between the swept temperatures; run more --seeds")

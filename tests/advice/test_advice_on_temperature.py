@@ -1,11 +1,12 @@
 """The adviser's rules about the temperature, on logs of known numbers."""
 
 import dataclasses
+from typing import ClassVar
 
 import pytest
 from logged import FLAT, LEARNED, OSCILLATING, PEAKED, START, causes, observed
 
-from contrastive import config
+from contrastive import config, temperature
 from contrastive.advice.advisor import findings
 
 
@@ -108,6 +109,67 @@ def test_advice_names_what_moves_the_temperature(changes, temperature, shown, wo
     (found,) = findings(observed(changes=changes, temperature=temperature, **shown))
     assert found.seen.startswith(words)
     assert found.advice.startswith(advice)
+
+
+class Softplus(temperature.Policy):
+    """A learned temperature without limits, as that of the guide to policies."""
+
+    is_learned: ClassVar[bool] = True
+    learning_rate: float = 1e-2
+
+
+class Bounded(Softplus):
+    """A learned temperature with limits of other names."""
+
+    floor: float = 0.01
+    ceiling: float | None = 0.5
+
+    @property
+    def limits(self):
+        return {"floor": self.floor} | ({"ceiling": self.ceiling} if self.ceiling else {})
+
+
+class Halving(temperature.Policy):
+    """A schedule that does not say where it ends."""
+
+    is_scheduled: ClassVar[bool] = True
+
+
+@pytest.mark.parametrize(
+    ("policy", "at", "shown", "advice"),
+    [
+        (Softplus(), 0.02, PEAKED, "fix the temperature at 0.04 or 0.1;"),
+        (Softplus(), 0.4, FLAT, "fix the temperature at 0.2 or 0.08"),
+        (Bounded(), 0.01, PEAKED, "raise loss.policy.floor (now 0.01) to 0.02 or 0.05, or fix"),
+        (Bounded(ceiling=None), 0.4, FLAT, "fix the temperature at 0.2 or 0.08"),
+        (Bounded(), 0.4, FLAT, "lower loss.policy.ceiling (now 0.5) to 0.2 or 0.08, or fix"),
+        (
+            Halving(),
+            0.02,
+            PEAKED,
+            "change loss.policy so that the temperature at this step is 0.04 or 0.1;",
+        ),
+    ],
+)
+def test_advice_on_policies_from_outside_names_only_what_they_have(policy, at, shown, advice):
+    (found,) = findings(observed(changes={"loss.policy": policy}, temperature=at, **shown))
+    assert found.advice.startswith(advice)
+
+
+@pytest.mark.parametrize(
+    ("policy", "at", "name", "lower"),
+    [
+        (Bounded(), 0.01, "floor", True),
+        (Bounded(), 0.5, "ceiling", False),
+        (Bounded(ceiling=None), 0.01, "floor", True),
+        (Bounded(floor=0.4, ceiling=None), 0.4, "floor", False),  # it begins at 0.05, below it
+    ],
+)
+def test_limits_of_any_name_are_lower_or_upper_ones(policy, at, name, lower):
+    (found,) = findings(observed(changes={"loss.policy": policy}, temperature=at))
+    assert found.cause == "at_limit"
+    assert f"at its {name}, {at:g}" in found.seen
+    assert ("prefers lower" in found.advice) == lower
 
 
 @pytest.mark.parametrize(("positive", "begins"), [(3.0, True), (1.0, False)])

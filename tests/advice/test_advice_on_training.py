@@ -76,7 +76,7 @@ def test_losses_of_one_phase_of_a_schedule_are_compared(gain, cause):
         assert "both at temperature 0.05" in found.seen
 
 
-def test_a_learned_temperature_is_minimised_over_and_its_losses_compare():
+def test_a_learned_temperature_is_minimized_over_and_its_losses_compare():
     run = of_losses([2.0, 3.0, 4.0], [0.07, 0.05, 0.04], {"loss.policy": LEARNED})
     assert causes(run) == ["learning_rate"]
 

@@ -106,13 +106,13 @@ PREPARED = {
         {"loss.temperature": 1.0, "optimizer.learning_rate": 1e16},
     ),
     "a learning rate of nothing": ("not_learning", {"optimizer.learning_rate": 1e-7}),
-    "not normalised": ("not_normalized", {"normalize": False, "loss.temperature": 1.0}),
+    "not normalized": ("not_normalized", {"normalize": False, "loss.temperature": 1.0}),
 }
 
 
 # One of each cause; the others are slow.
 QUICK = {
-    *("0.1", "0.005", "1", "7 negatives", "copies as negatives", "not normalised"),
+    *("0.1", "0.005", "1", "7 negatives", "copies as negatives", "not normalized"),
     *("a learning rate that ends at once", "a learning rate of nothing"),
 }
 

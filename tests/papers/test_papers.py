@@ -1,8 +1,11 @@
 """Papers as code: predicates, files, and that what is committed says what its numbers say."""
 
+import configparser
 import functools
 import json
+import re
 import sys
+import types
 from pathlib import Path
 
 import matplotlib.figure
@@ -13,13 +16,14 @@ import contrastive.papers
 from contrastive.cli import main
 from contrastive.config import Experiment
 from contrastive.errors import ConfigError, DataError
-from contrastive.experiments.papers import paper_data, table
+from contrastive.experiments.papers import paper_data, paper_scores, table
 from contrastive.papers import (
     Claim,
     Grid,
     Interval,
     Paper,
     Setting,
+    Verdict,
     Where,
     above,
     all_of,
@@ -30,6 +34,7 @@ from contrastive.papers import (
     rises,
     swept,
 )
+from contrastive.papers import paper as paper_module
 from contrastive.papers.paper import open_paper, reproduce
 from contrastive.tasks import Evaluator
 
@@ -102,12 +107,29 @@ def test_every_paper_is_there_and_whole(name):
     assert paper.small.seeds == 3
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_claims_are_sentences_on_their_own(name):
+    """They are printed alone, so that no claim may refer to the one before it."""
+    for claim in open_paper(name).claims:
+        first, *_ = claim.text.removeprefix("Ours: ").split()
+        assert claim.text.endswith(".")
+        assert first not in ("It", "Its", "So", "They", "This")
+
+
 def test_a_paper_is_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert open_paper("t8") is open_paper("T8")
     assert open_paper(str(FOLDER / "t8_scale.py")).title == open_paper("T8").title
     with pytest.raises(ConfigError, match=r"gone\.py: no such file"):
         open_paper("gone.py")
+
+
+def test_a_file_of_a_paper_that_fails_names_the_line_and_leaves_nothing_behind(tmp_path):
+    file = tmp_path / "broken_paper.py"
+    file.write_text("first = 1\nsecond = first.nothing\n")
+    with pytest.raises(ConfigError, match=r"broken_paper\.py:2: AttributeError: .*nothing"):
+        open_paper(str(file))
+    assert "broken_paper" not in sys.modules
 
 
 def test_the_public_room_has_what_papers_need():
@@ -135,14 +157,25 @@ def test_others_are_refused(tmp_path, monkeypatch, capsys):
     with pytest.raises(ConfigError, match="no paper 'T9'; the papers are T1, T2"):
         open_paper("T9")
     monkeypatch.setenv("CONTRASTIVE_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(SystemExit, match="no such data folder; set it with --data"):
+    with pytest.raises(SystemExit, match="no such data folder; set it with --data") as no_folder:
         main(["reproduce", "T1", "--workdir", str(tmp_path / "run")])
-    with pytest.raises(SystemExit, match=r"captions.train.jsonl: no such file, nor .*gz; exp"):
+    with pytest.raises(
+        SystemExit, match=r"captions.train.jsonl: no such file, nor .*gz"
+    ) as no_file:
         main(["reproduce", "T1", "--workdir", str(tmp_path / "run"), "--data", str(tmp_path)])
+    for refused in (no_folder, no_file):
+        (page,) = re.findall(r"\S+README\.md(?= lists)", str(refused.value))
+        assert "captions.{train,test}.jsonl" in Path(page).read_text(encoding="utf-8")
+
+
+def test_the_page_that_errors_name_is_installed():
+    settings = configparser.ConfigParser()
+    settings.read(FOLDER.parents[1] / "setup.cfg")
+    assert settings["options.package_data"]["contrastive.experiments.papers"] == "README.md"
 
 
 def test_a_claim_that_fails_is_shown_as_failed(tmp_path, capsys):
-    file = tmp_path / "mine.py"
+    file = tmp_path / "paper_of_mine.py"
     file.write_text(
         "from contrastive.papers import Claim, Paper, Setting, Verdict\n"
         "paper = Paper(name='X', title='t', source='s', published={}, differs='small', claims=(\n"
@@ -194,21 +227,21 @@ def test_t8_runs_in_seconds_at_a_small_size():
 
 def test_scores_are_those_of_loops():
     rng = np.random.default_rng(0)
-    x, asked = (paper_data.unit(rng.normal(size=(n, 5))) for n in (12, 6))
+    x, asked = (paper_scores.unit(rng.normal(size=(n, 5))) for n in (12, 6))
     labels = [f"c{n % 3}" for n in range(12)]
     pairs = [(i, j) for i in range(12) for j in range(12) if i != j]
     same = [x[i] @ x[j] for i, j in pairs if labels[i] == labels[j]]
-    assert paper_data.tolerance(x, labels) == pytest.approx(np.mean(same))
+    assert paper_scores.tolerance(x, labels) == pytest.approx(np.mean(same))
     apart = [np.exp(-2 * np.sum((x[i] - x[j]) ** 2)) for i, j in pairs]
-    assert paper_data.uniformity(x) == pytest.approx(np.log(np.mean(apart)))
+    assert paper_scores.uniformity(x) == pytest.approx(np.log(np.mean(apart)))
     answers = np.array([int(np.argmax(asked @ d)) for d in x])
-    found = paper_data.recall_at_1(asked, x, answers)
+    found = paper_scores.recall_at_1(asked, x, answers)
     assert found == np.mean([answers[np.argmax(x @ q)] == n for n, q in enumerate(asked)])
 
     # Cosines 1, 0.8, 0.8, 0, of ranks 4, 2.5, 2.5, 1; scores of ranks 3, 4, 1.5, 1.5. From their
     # mean these are 1.5, 0, 0, -1.5 and 0.5, 1.5, -1, -1: products sum to 2.25, squares to 4.5.
     east, others = np.tile([1.0, 0.0], (4, 1)), np.array([[2.0, 0], [4, 3], [8, -6], [0, 1]])
-    assert paper_data.spearman(east, others, [4.0, 5.0, 1.0, 1.0]) == pytest.approx(0.5)
+    assert paper_scores.spearman(east, others, [4.0, 5.0, 1.0, 1.0]) == pytest.approx(0.5)
 
 
 def test_the_vote_of_the_nearest_is_as_counted_by_hand():
@@ -218,7 +251,7 @@ def test_the_vote_of_the_nearest_is_as_counted_by_hand():
     known, labels = on_circle(0, 8, 12, 90, 100, 112, 200, 210, 220), list("abbabcbcc")
     asked = on_circle(3, 93, 204)  # the three nearest of each: a b b, a b c, b c c
     for truth, k, expected in (("bac", 3, 1), ("aab", 1, 1), ("aab", 3, 1 / 3), ("bac", 1, 1 / 3)):
-        assert paper_data.nearest_class(known, labels, asked, list(truth), k) == expected
+        assert paper_scores.nearest_class(known, labels, asked, list(truth), k) == expected
 
 
 class Random:
@@ -277,22 +310,65 @@ def test_scores_of_a_sweep_have_plain_names(tmp_path, monkeypatch):
         swept(grid, tmp_path)
 
 
-def test_a_claim_of_a_setting_without_runs_is_not_measured_and_nothing_is_lost(tmp_path):
-    paper = Paper(
+def none_above_one(findings):
+    return Verdict(None > 1, "")
+
+
+def paper_of(run=lambda setting, where: {"kept": 1}, claims=()):
+    """A paper that trains nothing."""
+    return Paper(
         name="X",
         title="t",
         source="s",
         published={},
-        claims=(Claim("c", lambda findings: findings[0.01]), Claim("d", lambda _: max([]))),
+        claims=claims,
         differs="d",
-        small=Setting(),
-        full=Setting(),
-        run=lambda setting, where: {"kept": 1},
-        draw=lambda figure, findings, published: None,
+        small=Setting(steps=1),
+        full=Setting(steps=9),
+        run=run,
+        draw=lambda figure, findings, published: figure.subplots(),
     )
+
+
+def test_a_claim_that_cannot_be_checked_is_undecided_and_nothing_is_lost(tmp_path):
+    checks = (lambda findings: findings[0.01], lambda _: max([]), none_above_one)
+    paper = paper_of(claims=tuple(Claim("c", check) for check in checks))
     results = reproduce(paper, "small", Where(tmp_path, tmp_path / "run"))
-    assert [claim["because"][:13] for claim in results["claims"]] == ["not measured:"] * 2
-    assert json.loads((tmp_path / "run" / "results.json").read_text())["findings"] == {"kept": 1}
+    kept = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert kept["findings"] == {"kept": 1}
+    assert kept["claims"] == results["claims"]
+    assert [claim["held"] for claim in results["claims"]] == [None] * 3
+    lookup, empty, comparison = (claim["because"] for claim in results["claims"])
+    assert lookup == "undecided: KeyError: 0.01"
+    assert empty.startswith("undecided: ValueError: max()")
+    assert comparison.startswith("undecided: TypeError: '>' not supported")
+
+
+def test_findings_are_kept_if_a_check_is_interrupted(tmp_path):
+    def interrupt(findings):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(paper_of(claims=(Claim("c", interrupt),)), "small", Where(tmp_path, tmp_path))
+    assert json.loads((tmp_path / "results.json").read_text())["findings"] == {"kept": 1}
+
+
+def test_seconds_are_those_of_all_sessions(tmp_path, monkeypatch):
+    clock = iter([0.0, 5.0, 5.0, 8.0, 8.0, 9.0])  # begin and end of three sessions
+    timer = types.SimpleNamespace(perf_counter=lambda: next(clock))
+    monkeypatch.setattr(paper_module, "time", timer)
+    stops = iter([KeyboardInterrupt(), None, None])
+
+    def run(setting, where):
+        if stop := next(stops):
+            raise stop
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(paper_of(run), "small", Where(tmp_path, tmp_path))
+    for _ in range(2):  # the last one only reuses what the others trained
+        results = reproduce(paper_of(run), "small", Where(tmp_path, tmp_path))
+        assert results["seconds"] == 8.0
 
 
 def test_mean_average_precision_by_hand():
@@ -300,7 +376,7 @@ def test_mean_average_precision_by_hand():
     angles = np.deg2rad([0, 10, 50, 22, 91])
     x = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     expected = (1 / 2 + 1 / 2 + (1 / 2) / 2 + 0 + 0) / 5
-    found = paper_data.mean_average_precision(x, ["a", "a", "a", "b", "b"])
+    found = paper_scores.mean_average_precision(x, ["a", "a", "a", "b", "b"])
     assert found == pytest.approx(expected)
 
 
@@ -324,18 +400,8 @@ def test_rows_are_read_plain_or_packed(tmp_path):
 
 def test_a_paper_is_reproduced_by_its_setting(tmp_path):
     seen = []
-    paper = Paper(
-        name="X",
-        title="t",
-        source="s",
-        published={},
-        claims=(Claim("c", lambda findings: above(*[Interval(1, 1, 1, 3)] * 2, ("a", "b"))),),
-        differs="d",
-        small=Setting(steps=1),
-        full=Setting(steps=9),
-        run=lambda setting, where: seen.append(setting.steps) or {},
-        draw=lambda figure, findings, published: figure.subplots(),
-    )
+    claim = Claim("c", lambda findings: above(*[Interval(1, 1, 1, 3)] * 2, ("a", "b")))
+    paper = paper_of(lambda setting, where: seen.append(setting.steps) or {}, (claim,))
     for setting in ("small", "full"):
         results = reproduce(paper, setting, Where(tmp_path, tmp_path / setting))
         assert results["differs"] == ("d" if setting == "small" else "")

@@ -28,14 +28,14 @@ def read_studies(*folders):
     return studies(read(folders))
 
 
-def traces(picture, frame=0):
-    return list(picture.frames[frame].figure.data)
+def traces(figure, frame=0):
+    return list(figure.frames[frame].figure.data)
 
 
 def test_the_table_has_means_and_intervals_over_seeds(tmp_path):
     table = score_table(read_studies(reported.write_sweep(tmp_path / "s")))
     assert table.head == ["temperature", "seeds", "test/nDCG@10", "test/MRR@10", "state"]
-    assert [(line.label, line.cells, line.marked) for line in table.lines] == [
+    assert [(line.label, line.cells, line.marked) for line in table.rows] == [
         ("BM25", ["", "0.500", "0.250", ""], False),
         ("0.05", ["2", f"0.650 ± {HALF:.3f}", f"0.325 ± {HALF / 2:.3f}", "finished"], False),
         ("0.1", ["2", f"0.750 ± {HALF:.3f} (highest)", "0.375 ± 0.318", "finished"], True),
@@ -46,18 +46,18 @@ def test_the_table_has_means_and_intervals_over_seeds(tmp_path):
 def test_scores_against_temperature(tmp_path):
     (block,) = score_blocks(read_studies(reported.write_sweep(tmp_path / "s")))
     assert block.controls[0].places == ["test/nDCG@10", "test/MRR@10"]
-    band, means, bm25 = traces(block.pictures[0])
+    band, means, bm25 = traces(block.figures[0])
     assert means.x == (0.05, 0.1, 0.5)
     assert means.y == pytest.approx((0.65, 0.75, 0.4))
     assert band.x == (0.05, 0.1, 0.1, 0.05)  # at 0.5 one run is left, which has no interval
     ends = (0.65 + HALF, 0.75 + HALF, 0.75 - HALF, 0.65 - HALF)
     assert band.y == pytest.approx(ends, abs=1e-5)
     assert (bm25.x, bm25.y, bm25.line.dash) == ((0.05, 0.5), (0.5, 0.5), "dot")
-    figure, words = block.pictures[0].frames[0]
-    assert figure.layout.xaxis.type == "log"
+    plot, words = block.figures[0].frames[0]
+    assert plot.layout.xaxis.type == "log"
     assert "Highest test/nDCG@10: temperature 0.1" in words
     assert words.endswith("Its 95% interval overlaps with that of: temperature 0.05.")
-    assert traces(block.pictures[0], frame=1)[2].y == (0.25, 0.25)
+    assert traces(block.figures[0], frame=1)[2].y == (0.25, 0.25)
 
 
 def test_a_band_has_a_gap_where_one_run_is_left(tmp_path):
@@ -67,7 +67,7 @@ def test_a_band_has_a_gap_where_one_run_is_left(tmp_path):
     table["rows"][5]["test/nDCG@10"] = 0.5
     reported.write_json(folder / "sweep.json", table)
     (block,) = score_blocks(read_studies(folder))
-    band, means, _ = traces(block.pictures[0])
+    band, means, _ = traces(block.figures[0])
     assert band.x == (0.05, 0.05, None, 0.5, 0.5)
     assert means.y == pytest.approx((0.65, 0.7, 0.45))
 
@@ -83,13 +83,13 @@ def test_several_axes_are_a_line_each_and_zero_has_no_logarithm(tmp_path):
     table = json.loads((folder / "sweep.json").read_text())
     reported.write_json(folder / "sweep.json", {**table, "axes": axes, "rows": rows})
     (block,) = score_blocks(read_studies(folder))
-    first, second, _ = traces(block.pictures[0])
+    first, second, _ = traces(block.figures[0])
     assert (first.name, first.y) == ("weight_decay 0", pytest.approx((0.05, 0.1)))
     assert (second.name, second.y) == ("weight_decay 0.1", pytest.approx((0.15, 0.2)))
     by_decay = {"optimizer.weight_decay": [0.0, 0.1]}
     reported.write_json(folder / "sweep.json", {**table, "axes": by_decay, "rows": rows[::2]})
     (block,) = score_blocks(read_studies(folder))
-    assert block.pictures[0].frames[0].figure.layout.xaxis.type is None
+    assert block.figures[0].frames[0].figure.layout.xaxis.type is None
 
 
 def test_runs_that_differ_in_a_number_are_drawn_against_it(tmp_path):
@@ -99,7 +99,7 @@ def test_runs_that_differ_in_a_number_are_drawn_against_it(tmp_path):
         for changed in [reported.experiment(**{"loss.temperature": t, "seed": seed})]
     ]
     (block,) = score_blocks(read_studies(*folders))
-    _, means, bm25 = traces(block.pictures[0])
+    _, means, bm25 = traces(block.figures[0])
     assert (means.x, means.y) == ((0.02, 0.1), pytest.approx((0.3, 0.55)))
     assert bm25.y == (0.5, 0.5)
     assert score_blocks(read_studies(*folders[1:])) == []  # they differ in their seed alone
@@ -110,27 +110,27 @@ def test_histograms_are_means_over_seeds_and_the_best_comes_first(tmp_path):
     temperature, step = block.controls
     assert (temperature.places, temperature.start) == (["0.05", "0.1", "0.5"], 1)
     assert step.places == ["20"]
-    negative, positive = traces(block.pictures[0], frame=1)
+    negative, positive = traces(block.figures[0], frame=1)
     assert list(positive.y[1:-1]) == reported.bins({85: 0.5, 86: 0.5})
     assert list(negative.y[1:-1]) == reported.bins({49: 0.75, 60: 0.25})
-    centres = [negative.x0 + negative.dx * n for n in range(1, 101)]
-    assert centres == pytest.approx([-0.99 + 0.02 * n for n in range(100)])
+    centers = [negative.x0 + negative.dx * n for n in range(1, 101)]
+    assert centers == pytest.approx([-0.99 + 0.02 * n for n in range(100)])
     # Of a diverged seed the histograms are left out, as its scores are.
-    assert list(traces(block.pictures[0], frame=2)[1].y[1:-1]) == reported.bins({90: 1.0})
+    assert list(traces(block.figures[0], frame=2)[1].y[1:-1]) == reported.bins({90: 1.0})
     means = (0.71 + 0.73) / 2, 0.75 * -0.01 + 0.25 * 0.21
-    words = block.pictures[0].frames[1].words
+    words = block.figures[0].frames[1].words
     assert f"positives is {means[0]:.2f}, that of negatives is {means[1]:.2f}." in words
 
 
 def test_the_gradient_is_what_was_measured(tmp_path):
     (block,) = cosine_blocks(read_studies(reported.write_sweep(tmp_path / "s")), None)
-    picture = block.pictures[1]
+    figure = block.figures[1]
     for place in range(len(reported.TEMPERATURES)):
-        _, gradient = traces(picture, frame=place)
+        _, gradient = traces(figure, frame=place)
         hard = 0.4 + 0.2 * place
         expected = reported.bins({49: 1 - hard, 59 + place: hard})
         assert list(gradient.y[1:-1]) == pytest.approx(expected, abs=1e-5)
-    said = [frame.words for frame in picture.frames]
+    said = [frame.words for frame in figure.frames]
     assert said[0].startswith("100% of the gradient comes from pairs with a cosine of -0.02 or")
     assert said[1].startswith("60% of the gradient comes from pairs with a cosine of 0.20 or more")
     assert said[1].endswith("25% of all pairs of a query and a negative.")
@@ -143,7 +143,7 @@ def test_histograms_without_the_gradient_lack_its_picture(tmp_path):
         del line["gradient"]
     reported.write_lines(folder / "histograms.jsonl", lines)
     found = read_studies(folder, reported.write_run(tmp_path / "new"))
-    frames = cosine_blocks(found, None)[0].pictures[1].frames
+    frames = cosine_blocks(found, None)[0].figures[1].frames
     assert [len(frame.figure.data) for frame in frames] == [1, 1, 2, 2]
     assert "older version that did not measure it" in frames[0].words
     assert "of the gradient comes from" in frames[2].words
@@ -170,7 +170,7 @@ def test_pictures_of_the_gradient_are_of_losses_that_have_it(tmp_path, loss, gra
     changed = reported.experiment(loss=config.Objective(temperature=0.05, **loss))
     found = read_studies(reported.write_run(tmp_path / "a", config=changed))
     (block,) = cosine_blocks(found, None)
-    assert len(block.pictures) == (1 if gradient else 2)
+    assert len(block.figures) == (1 if gradient else 2)
     assert (penalty_blocks(found) == []) == bool(weights)
     for why, reason in ((why_no_gradient, gradient), (why_no_weights, weights)):
         said = left_out(found, why, "It")
@@ -183,22 +183,22 @@ def test_a_loss_without_temperature_has_none_in_words(tmp_path):
     folders = [reported.write_run(tmp_path / "triplet", config=triplet)]
     found = read_studies(*folders, reported.write_run(tmp_path / "info_nce"))
     (block,) = cosine_blocks(found, None)
-    said = [frame.words.partition(":")[0] for frame in block.pictures[0].frames]
+    said = [frame.words.partition(":")[0] for frame in block.figures[0].frames]
     assert said == ["Step 10", "Step 20", "Temperature 0.1, step 10", "Temperature 0.2, step 20"]
-    assert "triplet weights negatives differently" in block.pictures[1].frames[0].words
+    assert "triplet weights negatives differently" in block.figures[1].frames[0].words
     assert left_out(found, why_no_weights, "It")[0].startswith("It is not shown for triplet: ")
-    pictures = {picture.title: picture for picture in training_blocks(found)[0].pictures}
-    assert [trace.name for trace in traces(pictures["temperature"])] == ["info_nce"]
-    assert [trace.name for trace in traces(pictures["loss"])] == ["triplet", "info_nce"]
+    figures = {figure.title: figure for figure in training_blocks(found)[0].figures}
+    assert [trace.name for trace in traces(figures["temperature"])] == ["info_nce"]
+    assert [trace.name for trace in traces(figures["loss"])] == ["triplet", "info_nce"]
     alone = training_blocks(read_studies(*folders))
-    assert "temperature" not in [picture.title for picture in alone[0].pictures]
+    assert "temperature" not in [figure.title for figure in alone[0].figures]
 
 
 def test_a_weight_is_relative_to_the_hardest(tmp_path):
     (block,) = penalty_blocks(read_studies(reported.write_sweep(tmp_path / "s")))
     assert [key.label for key in block.legend] == [f"temperature {t}" for t in (0.05, 0.1, 0.5)]
     for place, temperature in enumerate(reported.TEMPERATURES):
-        weights = traces(block.pictures[0])[place]
+        weights = traces(block.figures[0])[place]
         assert weights.x[0] == 0
         assert weights.x[-1] == pytest.approx(0.02 * (11 + place))  # as far as negatives reach
         expected = [math.exp(-x / temperature) for x in weights.x]
@@ -209,7 +209,7 @@ def test_similarities_that_are_no_cosines_have_no_penalties(tmp_path):
     changed = reported.experiment(normalize=False)
     found = read_studies(reported.write_sweep(tmp_path / "s", config=changed))
     (block,) = cosine_blocks(found, None)
-    assert len(block.pictures) == 1
+    assert len(block.figures) == 1
     assert penalty_blocks(found) == []
     (said,) = left_out(found, why_no_gradient, "The gradient")
     assert said.startswith("The gradient is not shown: embeddings are not normalized")
@@ -222,24 +222,24 @@ def test_runs_move_over_their_steps_at_the_temperature_of_each(tmp_path):
         ("run", ["a", "b"], 0),
         ("step", ["10", "20"], 1),
     ]
-    assert [frame.words.partition(":")[0] for frame in block.pictures[0].frames] == [
+    assert [frame.words.partition(":")[0] for frame in block.figures[0].frames] == [
         "Temperature 0.1, step 10",
         "Temperature 0.2, step 20",
     ] * 2
-    assert list(traces(block.pictures[0], frame=1)[1].y[1:-1]) == reported.bins({90: 1.0})
+    assert list(traces(block.figures[0], frame=1)[1].y[1:-1]) == reported.bins({90: 1.0})
 
 
 def test_training_curves_are_means_over_seeds_that_go_on(tmp_path):
     found = read_studies(reported.write_sweep(tmp_path / "s"))
     side_by_side, *others = training_blocks(found)
-    names = [picture.title for picture in side_by_side.pictures]
+    names = [figure.title for figure in side_by_side.figures]
     assert names == ["loss", "temperature", "alignment", "uniformity"]
     assert [key.label for key in side_by_side.legend] == [
         "temperature 0.05",
         "temperature 0.1",
         "temperature 0.5",
     ]
-    assert [(line.x, line.y) for line in traces(side_by_side.pictures[0])] == [
+    assert [(line.x, line.y) for line in traces(side_by_side.figures[0])] == [
         ((10, 20), (4.5, 2.5)),
         ((10, 20), (6.5, 4.5)),
         ((10, 20), (8.5, 6.0)),
@@ -279,7 +279,7 @@ def test_of_several_lines_of_a_run_at_one_step_the_last_counts(tmp_path):
 
 def test_what_was_measured_once_is_a_table(tmp_path):
     table = once_table(read_studies(reported.write_run(tmp_path / "a")))
-    assert [(line.label, line.cells) for line in table.lines] == [("copied", ["0.25"])]
+    assert [(line.label, line.cells) for line in table.rows] == [("copied", ["0.25"])]
     assert (
         "copied: share of queries with a negative that nearly duplicates their positive"
         in table.caption
@@ -290,26 +290,28 @@ def test_more_runs_than_metrics_are_lines(tmp_path):
     folders = [reported.write_run(tmp_path / f"run{n}") for n in range(3)]
     table = once_table(read_studies(*folders))
     assert table.head == ["run", "copied"]
-    assert [(line.label, line.cells) for line in table.lines] == [
+    assert [(line.label, line.cells) for line in table.rows] == [
         (f"run{n}", ("0.25",)) for n in range(3)
     ]
     empty = once_table(read_studies(reported.write_sweep(tmp_path / "s")))
-    assert empty.lines == []
+    assert empty.rows == []
 
 
-def test_the_plane_has_tolerance_where_it_was_measured(tmp_path):
+@pytest.mark.parametrize("prefix", ["", "test/"], ids=["older version", "evaluator"])
+def test_the_plane_has_tolerance_where_it_was_measured(tmp_path, prefix):
     folder = reported.write_sweep(tmp_path / "s")
-    (picture,) = planes(read_studies(folder))
-    assert picture.title == "Uniformity and alignment"
-    (points,) = traces(picture)
+    (figure,) = planes(read_studies(folder))
+    assert figure.title == "Uniformity and alignment"
+    (points,) = traces(figure)
     assert (points.x, points.y) == ((-1.5, -3.5, -5.0), (0.5, 0.5, 0.5))
     assert points.text == ("0.05", "0.1", "0.5")
     table = json.loads((folder / "sweep.json").read_text())
     for row in table["rows"][:2]:
-        row |= {"uniformity": -2.0 - row["member"], "tolerance": 0.25}
+        row |= {f"{prefix}uniformity": -2.0 - row["member"], f"{prefix}tolerance": 0.25}
+        row |= {"another/uniformity": -9.0}  # of an evaluator without tolerance
     reported.write_json(folder / "sweep.json", table)
     without = reported.write_sweep(tmp_path / "without")
-    picture, other = planes(read_studies(folder, without))
+    figure, other = planes(read_studies(folder, without))
     assert traces(other)[0].name == "without"
-    (points,) = traces(picture)
+    (points,) = traces(figure)
     assert (points.x, points.y, points.text) == ((-2.5,), (0.25,), ("0.05",))

@@ -7,6 +7,7 @@ import re
 import pytest
 import reported
 
+from contrastive import config
 from contrastive.advice.advisor import Finding
 from contrastive.cli import main
 from contrastive.errors import ConfigError, FolderError
@@ -36,7 +37,7 @@ def test_unfinished_and_diverged(tmp_path):
     ]
     with open(tmp_path / "gradient" / "metrics.jsonl", "a") as file:
         file.write('{"step": 20, "loss": 2.0, "finite": 0.0}\n')
-    states = {line.label: line.cells[-1] for line in score_table(studies(read(folders))).lines}
+    states = {line.label: line.cells[-1] for line in score_table(studies(read(folders))).rows}
     assert states == {
         "sweep: temperature 0.05": "not finished: step 20 of 20",
         "sweep: temperature 0.1": "not finished: step 20 of 20",
@@ -51,6 +52,18 @@ def test_unfinished_and_diverged(tmp_path):
     assert "not finished; written at the end" in text
     assert "<dt>learning rate</dt>" in text  # what the adviser says of the one that has diverged
     assert "contains no step yet; try again later" in text  # and of the one that has just begun
+
+
+def test_tasks_are_shown_with_their_numbers_of_texts(tmp_path, no_advice):
+    evaluators = {"intents": config.Classification(train="a.jsonl", test="b.jsonl", neighbors=7)}
+    folder = reported.write_run(tmp_path, config=reported.experiment(evaluators=evaluators))
+    results = json.loads((folder / "results.json").read_text())
+    about = {"kind": "classification", "neighbors": 7, "exact": True, "train": 20, "classes": 3}
+    reported.write_json(folder / "results.json", {**results, "evaluators": {"intents": about}})
+    assert (
+        "<dt>Tasks</dt>\n<dd>intents: 20 train, 3 classes</dd>"
+        in write_report([folder]).read_text()
+    )
 
 
 def test_nothing_but_a_config(tmp_path, no_advice):
@@ -101,14 +114,14 @@ def test_the_pages_data_has_no_nan(tmp_path, monkeypatch, no_advice):
         reported.write_run(tmp_path / "b", None, losses=(4.0, None)),
     ]
     text = page.html(read(folders))
-    pictures = re.findall(r'<script type="application/json">(.*?)</script>', text)
-    assert len(pictures) > 5
+    figures = re.findall(r'<script type="application/json">(.*?)</script>', text)
+    assert len(figures) > 5
 
     def refuse(name):
         raise AssertionError(name)
 
-    for picture in pictures:
-        json.loads(picture, parse_constant=refuse)
+    for figure in figures:
+        json.loads(figure, parse_constant=refuse)
     assert "nan" not in [cell for row in rows_of(text, "Scores") for cell in row]
 
 
@@ -148,8 +161,8 @@ def test_what_comes_from_files_is_escaped(tmp_path, no_advice):
     penalties = penalty_blocks(found)
     assert penalties
     blocks = score_blocks(found) + training_blocks(found) + penalties
-    for picture in (x for block in blocks for x in block.pictures):
-        drawn = picture.frames[0].figure
+    for figure in (x for block in blocks for x in block.figures):
+        drawn = figure.frames[0].figure
         assert not any("<" in (trace.name or "") for trace in drawn.data)
         assert "<" not in (drawn.layout.yaxis.title.text or "")
 

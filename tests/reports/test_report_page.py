@@ -217,5 +217,5 @@ def test_what_cannot_see_is_told(desktop):
     assert next(name for role, name in names if role == "table") == "Scores"
     roles = {role for role, _ in names}
     assert {"row", "rowheader", "columnheader", "cell"} <= roles
-    pictures = [name for role, name in names if role == "image" and name]
-    assert len(pictures) == desktop.value("document.querySelectorAll('.plot').length")
+    figures = [name for role, name in names if role == "image" and name]
+    assert len(figures) == desktop.value("document.querySelectorAll('.plot').length")

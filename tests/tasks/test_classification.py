@@ -103,7 +103,7 @@ def test_both_are_reported_unless_one_is_chosen(blobs):
     assert both == {**knn, **probe}
     assert list(both) == ["knn_accuracy", "knn_f1", "probe_accuracy", "probe_f1"]
     described = task.describe(data)
-    assert [described[name] for name in ("train", "test", "classes")] == [90, 60, 3]
+    assert [described[name] for name in ("train_texts", "test_texts", "classes")] == [90, 60, 3]
     few = task.replace(neighbors=1000, method="knn")  # more than there are
     assert few.evaluate(Fake(vectors), data)["knn_accuracy"] == pytest.approx(1 / 3)
 
