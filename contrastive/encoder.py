@@ -237,20 +237,14 @@ class Encoder:
           ConfigError: As in `encode_queries`.
         """
         texts = [prompt + text for text in _checked(texts)]
-        if max_length is not None and max_length < 1:
-            raise ConfigError(
-                f"is {max_length}; it is a number of tokens and must be at least 1",
-                field="max_length",
-            )
-        if truncate_dim is not None and not 1 <= truncate_dim <= self.width:
-            raise ConfigError(
-                f"is {truncate_dim}, but embeddings have {self.width} values; choose a number from "
-                f"1 to {self.width}",
-                field="truncate_dim",
-            )
+        length = self.document_length if max_length is None else max_length
+        _check_range("max_length", length, None)
+        _check_range(
+            "truncate_dim", self.width if truncate_dim is None else truncate_dim, self.width
+        )
         if not texts:
             return np.zeros((0, truncate_dim or self.width), np.float32)
-        length, chunks = self.document_length if max_length is None else max_length, []
+        chunks = []
         # To say disable=False would overrule the environment's TQDM_DISABLE.
         hidden: dict[str, Any] = {} if progress and is_first() else {"disable": True}
         with tqdm(
@@ -321,3 +315,9 @@ def _checked(texts: Iterable[str]) -> list[str]:
                 f"text {number} is not a string: {text!r:.60}; convert it to a string or remove it"
             )
     return strings
+
+
+def _check_range(name: str, value: int, largest: int | None) -> None:
+    if value < 1 or (largest is not None and value > largest):
+        allowed = "at least 1" if largest is None else f"from 1 to {largest}, the width"
+        raise ConfigError(f"is {value}; it must be {allowed}", field=name)

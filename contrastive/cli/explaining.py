@@ -83,11 +83,14 @@ def reproduce(
         _show(results, folder)
 
 
+_VERDICTS = {True: "held", False: "FAILED", None: "undecided"}
+
+
 def _show(results: dict[str, Any], folder: Path) -> None:
     print(f"\n{results['paper']}. {results['title']} ({results['source']})\n")
     for claim in results["claims"]:
-        print(f"{'held  ' if claim['held'] else 'FAILED'}  {claim['claim']}")
-        print(f"        {claim['because']}")
+        print(f"{_VERDICTS[claim['held']]:9}  {claim['claim']}")
+        print(f"           {claim['because']}")
     if results["differs"]:
         print(f"\nunlike the paper: {results['differs']}")
     print(f"\nresults: {folder / 'results.json'}   picture: {folder / 'figure.png'}")
