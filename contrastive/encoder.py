@@ -32,7 +32,7 @@ __all__ = ["Encoder"]
 
 DType: TypeAlias = Literal["float32", "bfloat16"]
 
-_TEXTS = 8192  # texts tokenized and packed at a time
+_TEXTS = 8192  # texts per chunk
 
 
 class Encoder:

@@ -94,6 +94,6 @@ def test_a_row_meets_few_files_in_the_order_of_the_floors(tmp_path):
     # The temperature is a function of the step; a row does not pass through it.
     met = {name for name in {*data.first, *step.last} if not name.startswith("temperature/")}
     assert len(met) <= 20
-    drawn = CONTRIBUTING.read_text(encoding="utf-8").partition("## The way of a row")[2]
+    drawn = CONTRIBUTING.read_text(encoding="utf-8").partition("## The path of a row")[2]
     drawn = re.findall(r"^\| \d+ \| `([\w/]+\.py)`", drawn.partition("\n## ")[0], re.MULTILINE)
     assert sorted(drawn) == sorted(met)

@@ -92,3 +92,12 @@ def test_each_run_of_a_sweep_has_a_best_and_a_patience_of_its_own():
     progress, _ = progress.after((0.0, 0.0, None), 5, patience=2)
     progress, _ = progress.after((0.0, 0.0, None), 6, patience=2)
     assert progress.is_over(2)
+
+
+def test_a_score_that_is_not_a_number_is_never_the_best():
+    progress, improved = NOTHING.after([float("nan")], 1, patience=None)
+    assert (progress.best, improved) == ((None,), [False])
+    progress, improved = progress.after([0.1], 2, patience=None)
+    assert (progress.best, progress.best_step, improved) == ((0.1,), (2,), [True])
+    progress, improved = progress.after([float("inf")], 3, patience=None)
+    assert (progress.best, improved) == ((0.1,), [False])

@@ -86,3 +86,21 @@ def test_what_is_no_run_is_never_removed(tmp_path):
     with pytest.raises(FolderError, match="is not empty and contains no config"):
         enter(tmp_path, CONFIG, INPUTS, overwrite=True)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("content", ['{"model_type": "bert"}', "[]"])
+def test_a_model_folder_is_never_removed(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    before = contents(tmp_path)
+    for overwrite in (False, True):
+        with pytest.raises(FolderError, match=r"config\.json is not the config of a run"):
+            enter(tmp_path, CONFIG, INPUTS, overwrite=overwrite)
+    assert contents(tmp_path) == before
+
+
+def test_a_run_that_was_killed_while_its_folder_was_made_starts_again(run):
+    (run / "config.json").unlink()
+    for path in ("metrics.jsonl", "checkpoints/latest/3", "checkpoints/latest", "checkpoints"):
+        (run / path).rmdir() if (run / path).is_dir() else (run / path).unlink()
+    assert enter(run, CONFIG, CHANGED).keys() == {"config.json", "inputs.json"}
