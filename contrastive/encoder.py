@@ -95,9 +95,7 @@ class Encoder:
           ConfigError: If the architecture is not supported.
         """
         if dtype not in get_args(DType):
-            raise ConfigError(
-                f"is {dtype!r}; it must be {' or '.join(get_args(DType))}", field="dtype"
-            )
+            raise ConfigError(f"is {dtype!r}, but must be float32 or bfloat16", field="dtype")
         folder = model_folder(name, revision=revision, cache_dir=cache_dir)
         keep_compiled_programs()
         model = load(folder, Compute(jnp.dtype(dtype)))
@@ -245,8 +243,9 @@ class Encoder:
         if not texts:
             return np.zeros((0, truncate_dim or self.width), np.float32)
         chunks = []
-        # To say disable=False would overrule the environment's TQDM_DISABLE.
-        hidden: dict[str, Any] = {} if progress and is_first() else {"disable": True}
+        hidden: dict[str, Any] = (
+            {} if progress and is_first() else {"disable": True}
+        )  # TQDM_DISABLE counts
         with tqdm(
             total=len(texts),
             desc=f"encoding {label}",
@@ -319,5 +318,5 @@ def _checked(texts: Iterable[str]) -> list[str]:
 
 def _check_range(name: str, value: int, largest: int | None) -> None:
     if value < 1 or (largest is not None and value > largest):
-        allowed = "at least 1" if largest is None else f"from 1 to {largest}, the width"
-        raise ConfigError(f"is {value}; it must be {allowed}", field=name)
+        allowed = "at least 1" if largest is None else f"from 1 to {largest}"
+        raise ConfigError(f"is {value}, but must be {allowed}", field=name)

@@ -69,27 +69,32 @@ def check(workdir: Path, config: Experiment, *, overwrite: bool = False) -> None
 
 def _refuse_other_folders(workdir: Path) -> None:
     """Rejects folders with another config.json, such as model folders of Hugging Face."""
-    with contextlib.suppress(ValueError):
-        stored = json.loads((workdir / _CONFIG).read_bytes())
-        if not isinstance(stored, dict) or not {"name", "steps", "data"} <= stored.keys():
-            raise FolderError(
-                f"{workdir / _CONFIG} is not the config of a run; choose another folder",
-                see=("workdir",),
-            )
+    stored = _stored_config(workdir)
+    if stored is not None and not (
+        isinstance(stored, dict) and {"name", "steps", "data"} <= stored.keys()
+    ):
+        raise FolderError(
+            f"{workdir / _CONFIG} is not the config of a run; choose another folder",
+            see=("workdir",),
+        )
 
 
 def _refuse_older_version(workdir: Path) -> None:
-    try:
-        stored = json.loads((workdir / _CONFIG).read_bytes())
-    except ValueError:
-        return  # `load_config` reports the error
-    if is_old(stored):
+    if is_old(_stored_config(workdir)):
         raise FolderError(
             f"{workdir} belongs to a run of an earlier version, whose checkpoints this version "
             "cannot resume; choose another folder. evaluate, encode, search, report and advise can "
             "still read its results",
             see=("workdir",),
         )
+
+
+def _stored_config(workdir: Path) -> object:
+    """Returns the contents of config.json; None if it is damaged, which `load_config` reports."""
+    try:
+        return json.loads((workdir / _CONFIG).read_bytes())
+    except ValueError:
+        return None
 
 
 def _lines(different: Sequence[str], name: Naming) -> str:

@@ -187,8 +187,8 @@ def test_a_claim_that_fails_is_shown_as_failed(tmp_path, capsys):
     )
     main(["reproduce", str(file), "--workdir", str(tmp_path / "run")])
     shown = capsys.readouterr().out
-    assert "FAILED  one is two\n        1" in shown
-    assert "held    one is one" in shown
+    assert "FAILED     one is two\n           1" in shown
+    assert "held       one is one" in shown
     assert "unlike the paper: small" in shown
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert [claim["held"] for claim in results["claims"]] == [False, True]
