@@ -243,9 +243,7 @@ class Encoder:
         if not texts:
             return np.zeros((0, truncate_dim or self.width), np.float32)
         chunks = []
-        hidden: dict[str, Any] = (
-            {} if progress and is_first() else {"disable": True}
-        )  # TQDM_DISABLE counts
+        hidden: dict[str, Any] = {} if progress and is_first() else {"disable": True}
         with tqdm(
             total=len(texts),
             desc=f"encoding {label}",

@@ -1,7 +1,7 @@
 """Parts from outside of the package, and reaching into configs by name."""
 
-import importlib
 import functools
+import importlib
 import subprocess
 import sys
 

@@ -145,6 +145,7 @@ def _remove_other_run(workdir: Path, config: Experiment, inputs: Mapping[str, st
     """Removes another run from the folder; a folder that is not a run's is left alone."""
     if not (workdir / _CONFIG).is_file():
         return
+    _refuse_other_folders(workdir)
     try:
         check(workdir, config)
         check_inputs(workdir, inputs)

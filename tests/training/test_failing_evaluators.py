@@ -99,12 +99,9 @@ def test_a_misspelled_metric_is_refused_before_training(config):
 
     with pytest.raises(ConfigError, match=r"select_best is 'count/numbr', but count has .*number"):
         config.replace(evaluators={"count": Named()}, select_best="count/numbr")
+    held_out = contrastive.tasks.Retrieval("x.jsonl")
     with pytest.raises(ConfigError, match="held_out has the metrics nDCG@10"):
-        experiment_with = config.replace(
-            evaluators={"held_out": contrastive.tasks.Retrieval("x.jsonl")},
-            select_best="held_out/ndcg@10",
-        )
-        del experiment_with
+        config.replace(evaluators={"held_out": held_out}, select_best="held_out/ndcg@10")
 
 
 def test_results_of_the_version_before_are_read(config, tmp_path):
