@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,9 @@ def sweep(
       KeyboardInterrupt: If the sweep was interrupted, after its state was saved.
     """
     _check_experiment(experiment)
+    for name, values in axes.items():
+        if isinstance(values, str) or not isinstance(values, Iterable):
+            raise ConfigError(f"is {values!r}; give a list of values", field=name)
     numbers = {name: tuple(map(_as_number, values)) for name, values in axes.items()}
     grid = Grid(experiment, numbers, seeds)
     table = run_sweep(grid, Path(workdir))
@@ -98,13 +101,13 @@ def _as_number(value: Any) -> Any:
 
 
 def evaluate(
-    encoder: Encoder | str | Path,
+    encoder: Encoder | Run | str | Path,
     tasks: Evaluator | Sequence[Evaluator] | Mapping[str, Evaluator],
 ) -> Scores:
     """Scores an encoder.
 
     Args:
-      encoder: An encoder, or the folder or Hub name of one.
+      encoder: An encoder, a run, or the folder or Hub name of one.
       tasks: One evaluator, several, or several by name.
 
     Returns:
@@ -114,6 +117,8 @@ def evaluate(
       DataError: If the data of an evaluator cannot be used.
     """
     suite = Suite(named(tasks))
+    if isinstance(encoder, Run):
+        encoder = encoder.encoder
     if not isinstance(encoder, Encoder):
         encoder = Encoder.from_pretrained(encoder)
     return Scores(suite.scores(encoder), suite.describe(), versions())

@@ -38,8 +38,8 @@ class Part(Config):
     """A config that is registered by subclassing a base.
 
     A base, such as `Loss`, is a direct subclass of `Part`. A config field of that type accepts any
-    subclass of the base. In JSON, a part has the additional field `kind`: the name of a built-in
-    part, or `module:Class` for a custom part.
+    subclass of the base. The first field of a part may be passed by position. In JSON, a part has
+    the additional field `kind`: the name of a built-in part, or `module:Class` for a custom part.
     """
 
     kind: ClassVar[str] = ""
@@ -53,6 +53,14 @@ class Part(Config):
     is_inert: ClassVar[bool] = False
     """Whether the class is a placeholder for a part whose module was not imported."""
     _definition: ClassVar[int] = 0
+
+    def __init__(self, *first: Any, **fields: Any):
+        if len(first) > 1:
+            raise TypeError(
+                f"{type(self).__name__} takes at most one positional argument, got {len(first)}; "
+                "pass the other fields by name"
+            )
+        super().__init__(**dict(zip(type(self).model_fields, first, strict=False)), **fields)
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -233,6 +241,12 @@ def _foreign(base: type[Part], kind: str) -> type[Part]:
     if foreign_policy() == "refuse" and module not in sys.modules:
         raise ConfigError(
             f"is of kind {kind!r}, which was not imported; import {module} first", field=ITSELF
+        )
+    if module == "__main__":
+        raise ConfigError(
+            f"is of kind {kind!r}: {name} was defined in a script or a notebook, which other "
+            "programs cannot import; define it in a module that the script imports",
+            field=ITSELF,
         )
     try:
         importlib.import_module(module)

@@ -18,7 +18,7 @@ from contrastive.training.experiment import Experiment
 from contrastive.training.metrics_file import METRICS, read_metrics
 from contrastive.training.old_configs import current_results
 from contrastive.training.results import RESULTS
-from contrastive.training.workdir import load_config
+from contrastive.training.workdir import is_sweep, load_config
 
 __all__ = ["Report", "Run", "SweepTable", "load_run", "load_sweep"]
 
@@ -201,7 +201,10 @@ def load_run(workdir: str | Path) -> Run:
     Raises:
       FolderError: If there is no run in the folder.
     """
-    return Run(Path(workdir), load_config(Path(workdir)))
+    config = load_config(Path(workdir))
+    if is_sweep(Path(workdir)):
+        raise FolderError(f"{workdir} is the folder of a sweep; use load_sweep")
+    return Run(Path(workdir), config)
 
 
 def load_sweep(workdir: str | Path) -> SweepTable:

@@ -169,8 +169,12 @@ def healthy(run: Observed) -> Finding:
 
 
 def _state(run: Observed) -> str:
+    loss = run.config.loss.function
+    gradient = "the gradient"
+    if loss.why_not_softmax():
+        gradient = f"the gradient of InfoNCE, which {loss.short_name()} weights differently"
     return (
         f"{at(run)} {run.last.get('effective_negatives', 0):.0f} of {run.negatives:,} negatives "
-        f"share the gradient, {run.last.get('accuracy', math.nan):.0%} of the queries rank their "
+        f"share {gradient}, {run.last.get('accuracy', math.nan):.0%} of the queries rank their "
         f"positive first, and {run.last.get('saturated', math.nan):.0%} have nothing left to learn"
     )

@@ -211,6 +211,9 @@ def _show(results: Mapping[str, Any], workdir: Path) -> None:
         f"training in this session, {session['waiting_share']:.1%} of it waiting for data; "
         f"temperature {results['temperature']:.3g}"
     )
+    for name, value in results["select_best"].items():
+        if value is not None:
+            print(f"best: step {results['best_step']}, with {name} {value:.3f}")
     for words in score_tables(results["name"], results):
         print(words)
     print(f"\nmodel: {workdir / 'model'}   results: {workdir / 'results.json'}")

@@ -78,7 +78,10 @@ def _evaluators(
     if tasks is not None:
         evaluators |= tasks_of_file(tasks, evaluators)
     if not evaluators:
-        raise ConfigError("there is no task to score the model on; give --retrieval DIR or another")
+        raise ConfigError(
+            "there is no task to score the model on; give --retrieval DIR, another flag of a task, "
+            "or --tasks FILE.py with a dict called evaluators"
+        )
     return evaluators
 
 

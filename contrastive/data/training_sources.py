@@ -34,7 +34,10 @@ def open_source(source: Source) -> Examples:
       DataError: If a row is invalid; the message says where it is.
     """
     name = f"{source.short_name()}({', '.join(f'{n}={x!r}' for n, x in source)})"
-    return Examples.of(source.read(), name)
+    try:
+        return Examples.of(source.read(), name)
+    except OSError as error:
+        raise DataError(f"{name} cannot be read: {error}") from None
 
 
 def open_sources(data: Data) -> list[Examples]:

@@ -20,6 +20,7 @@ from contrastive.reports.curves import once_table, planes, raised_in_words, trai
 from contrastive.reports.scores import score_blocks, score_table
 from contrastive.reports.softmax import left_out, why_no_gradient, why_no_weights
 from contrastive.reports.study import Study, differences_of, score_columns, studies
+from contrastive.training.objective import Objective
 
 _PAGE = "report.html"
 _ALIKE = (
@@ -190,6 +191,7 @@ def _origin(folder: Folder) -> list[tuple[str, str]]:
     facts = {
         "Folder": str(folder.path),
         "Name": folder.config.name,
+        "Loss": _objective(folder.config.loss),
         "Swept fields": "; ".join(swept),
         "Tasks": "; ".join(tasks),
         "Command": ending.get("command", "" if ending else "not finished; written at the end"),
@@ -197,6 +199,14 @@ def _origin(folder: Folder) -> list[tuple[str, str]]:
         "Versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
     }
     return [(name, value) for name, value in facts.items() if value]
+
+
+def _objective(objective: Objective) -> str:
+    """Returns the loss with its settings, the temperature and its policy."""
+    loss, policy = objective.function, objective.policy
+    settings = ", ".join(f"{name} {value!r:.60}" for name, value in loss if name != "terms")
+    words = f"{loss.short_name()} ({settings})" if settings else loss.short_name()
+    return f"{words}, temperature {objective.temperature:g}, policy {policy.short_name()}"
 
 
 def _counts(folder: Folder, name: str, about: Mapping[str, Any]) -> dict[str, int]:

@@ -69,8 +69,9 @@ def check_row(row: Any, where: str) -> Example:
         raise DataError(
             f'{where}: expected an object {{"query": ..., "pos": [...]}}, got {row!r:.60}'
         )
-    if "query" not in row:
-        raise DataError(f'{where}: "query" is missing; the fields are {sorted(row)}')
+    for field in ("query", "pos"):
+        if field not in row:
+            raise DataError(f'{where}: "{field}" is missing; the row has {sorted(row)}')
     _check_text(row, "query", where)
     _check_texts(row, "pos", where)
     if not row["pos"]:

@@ -148,7 +148,7 @@ def _scan(plain: Path, path: Path) -> tuple[Any, Any, str]:
 
 def _decode(line: bytes, where: str):
     try:
-        text = line.decode("utf-8")
+        text = line.decode("utf-8-sig").rstrip("\r\n")  # columns of errors count from its start
     except UnicodeDecodeError as error:
         raise DataError(
             f"{where}: not UTF-8 at byte {error.start + 1} of the line "

@@ -12,6 +12,10 @@ from contrastive.models._checkpoint import Checkpoint
 from contrastive.training.experiment import Experiment
 
 Axes = dict[str, tuple[float, ...]]
+_ONLY_NUMBERS = (
+    "only numbers can be swept; train other settings in folders of their own, and compare them "
+    "with contrastive report"
+)
 _OF_THE_COMMAND = ("seeds", "setting", "workdir")
 
 
@@ -90,7 +94,7 @@ class Grid:
             raise ConfigError("has no values to sweep; give at least one", field=name)
         for value in values:
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ConfigError(f"is {value!r}; only numbers can be swept", field=name)
+                raise ConfigError(f"is {value!r}; {_ONLY_NUMBERS}", field=name)
         if len(set(values)) < len(values):
             raise ConfigError(f"contains a value more than once: {values}; remove it", field=name)
 
@@ -143,7 +147,7 @@ def take_axes(arguments: Sequence[str], default: Experiment) -> tuple[Axes, list
         try:
             axes[name] = tuple(map(_number, values))
         except ValueError:
-            raise ConfigError(f"{flag} {' '.join(values)}: only numbers can be swept") from None
+            raise ConfigError(f"{flag} {' '.join(values)}: {_ONLY_NUMBERS}") from None
     return axes, rest
 
 

@@ -30,7 +30,6 @@ class Evaluator(Part):
                 first, second = (encoder.encode_documents(words) for words in zip(*data))
                 return {"cosine": float((first * second).sum(axis=1).mean())}
 
-    The first field may be passed by position: `Antonyms("antonyms.txt")`.
     """
 
     package: ClassVar[str] = "contrastive.tasks"
@@ -40,14 +39,6 @@ class Evaluator(Part):
     metric_names: ClassVar[tuple[str, ...]] = ()
     """Names of the metrics, so that a misspelled `select_best` is rejected before training; empty
     if they are known only after an evaluation."""
-
-    def __init__(self, *first: Any, **fields: Any):
-        if len(first) > 1:
-            raise TypeError(
-                f"{type(self).__name__} takes at most one positional argument, got {len(first)}; "
-                "pass the other fields by name"
-            )
-        super().__init__(**dict(zip(type(self).model_fields, first, strict=False)), **fields)
 
     def load(self) -> Any:
         """Returns the evaluation data, which is read once and passed to `evaluate`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from contrastive.errors import ConfigError
+from contrastive.errors import ConfigError, DataError
 from contrastive.tasks._evaluator import Evaluator
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Suite:
     """
 
     def __init__(self, evaluators: Mapping[str, Evaluator]):
-        self._loaded = {name: _Loaded(x, x.load()) for name, x in evaluators.items()}
+        self._loaded = {name: _Loaded(x, _data_of(name, x)) for name, x in evaluators.items()}
 
     def __bool__(self) -> bool:
         return bool(self._loaded)
@@ -68,6 +68,15 @@ class Suite:
         """Returns the fingerprints of the data, for evaluators that have one."""
         described = {name: x.evaluator.describe(x.data) for name, x in self._loaded.items()}
         return {name: x["fingerprint"] for name, x in described.items() if "fingerprint" in x}
+
+
+def _data_of(name: str, evaluator: Evaluator) -> Any:
+    try:
+        return evaluator.load()
+    except OSError as error:
+        raise DataError(
+            f"the data of the evaluator {name!r} ({evaluator.short_name()}) cannot be read: {error}"
+        ) from None
 
 
 def flat(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
@@ -128,4 +137,12 @@ def _numbers(name: str, names: Sequence[str], metrics: Mapping[str, float]) -> d
             f"the evaluator {name!r} did not return {', '.join(missing)}, which its metric_names "
             f"contain; it returned {', '.join(metrics)}"
         )
-    return {metric: float(value) for metric, value in metrics.items()}
+    numbers = {}
+    for metric, value in metrics.items():
+        try:
+            numbers[metric] = float(value)
+        except (TypeError, ValueError):
+            raise ConfigError(
+                f"the evaluator {name!r} returned {metric} = {value!r:.60}; return numbers"
+            ) from None
+    return numbers

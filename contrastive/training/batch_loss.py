@@ -181,8 +181,17 @@ class BatchLoss:
                 for x in (inputs.queries, inputs.documents)
             )
             inputs = dataclasses.replace(inputs, queries=queries, documents=documents)
-        result = self.objective.function(inputs)
-        return result if self.objective.function.memory else (result, {})
+        function = self.objective.function
+        result = function(inputs)
+        losses, memory = result if function.memory else (result, {})
+        if jnp.shape(losses) != (count := inputs.queries.shape[:1]):
+            raise ConfigError(
+                f"is {function.short_name()}, which returned an array of shape "
+                f"{jnp.shape(losses)}; return one value per query, {count}, of which the run takes "
+                "the mean",
+                field="loss.function",
+            )
+        return losses, memory
 
     def describe(
         self,

@@ -183,6 +183,14 @@ def check_inputs(workdir: Path, inputs: Mapping[str, str]) -> None:
         )
 
 
+def is_sweep(workdir: Path) -> bool:
+    """Returns whether a folder is that of a sweep, which may be unfinished."""
+    try:
+        return "axes" in json.loads((workdir / _INPUTS).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return False
+
+
 def load_config(
     workdir: Path, foreign: Literal["refuse", "import", "inert"] = "inert"
 ) -> Experiment:

@@ -48,7 +48,7 @@ def test_the_fingerprint_is_of_what_is_trained_on():
 @pytest.mark.parametrize(
     ("row", "complaint"),
     [
-        ({"query": "q"}, '"pos" must be a list'),
+        ({"query": "q"}, '"pos" is missing; the row has'),
         ({"query": "q", "pos": []}, '"pos" is empty'),
         ("q", "expected an object"),
         (Example("q", ("p", 5)), '"pos" must be a list of strings, but contains 5'),
@@ -120,5 +120,5 @@ def test_a_source_of_ones_own_returns_rows(tmp_path):
 
     path = tmp_path / "rows"
     path.write_text('{"query": "q", "pos": ["p"]}\n{"query": "q"}\n')
-    with pytest.raises(DataError, match=r"lines\(path='.*rows'\) row 1: \"pos\" must be a list"):
+    with pytest.raises(DataError, match=r"lines\(path='.*rows'\) row 1: \"pos\" is missing"):
         open_source(Lines(path=str(path)))

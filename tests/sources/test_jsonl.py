@@ -21,7 +21,7 @@ BAD_ROWS = {
     "no object": (b'"q", "p"', "invalid JSON"),
     "query missing": (b'{"pos": ["p"]}', '"query" is missing'),
     "query no string": (b'{"query": 7, "pos": ["p"]}', '"query" must be a string'),
-    "pos missing": (b'{"query": "q"}', '"pos" must be a list'),
+    "pos missing": (b'{"query": "q"}', '"pos" is missing; the row has'),
     "pos empty": (b'{"query": "q", "pos": []}', '"pos" is empty'),
     "pos a string": (b'{"query": "q", "pos": "p"}', '"pos" must be a list'),
     "pos with a number": (b'{"query": "q", "pos": ["p", 5]}', '"pos" must be a list of strings'),
