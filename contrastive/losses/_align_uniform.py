@@ -72,6 +72,9 @@ def align_uniform(
     Returns:
       One loss per query [B], float32. U is computed over the whole batch.
 
+    Raises:
+      ValueError: As in `info_nce`.
+
     Source:
       Wang & Isola, 2020, arXiv:2005.10242.
     """

@@ -8,9 +8,7 @@ from contrastive.lazy import jax, jnp
 from contrastive.losses._loss import Loss, LossInputs
 from contrastive.losses._negatives.contrast import Temperature, contrast
 from contrastive.losses._negatives.pairs import Pairs
-from contrastive.losses._partition import (
-    check_temperature,
-)
+from contrastive.losses._partition import check_temperature
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -47,6 +45,9 @@ def artanh(
 
     Returns:
       One loss per query [B], float32; 0 for a query without negatives.
+
+    Raises:
+      ValueError: As in `info_nce`.
 
     Source:
       Kim & Kim, 2025, arXiv:2501.17683.

@@ -34,6 +34,9 @@ def clip(
     Returns:
       One loss per query [B], float32.
 
+    Raises:
+      ValueError: As in `info_nce`.
+
     Source:
       Radford et al., 2021, arXiv:2103.00020; Günther et al., 2023, arXiv:2310.19923.
     """

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from contrastive.lazy import jax, jnp, lax
 from contrastive.losses._loss import Loss, LossInputs
 from contrastive.losses._negatives.pairs import check_finite
-from contrastive.losses._partition import (
-    check_temperature,
-)
+from contrastive.losses._partition import check_temperature
 from contrastive.losses._tiles import Axis, gather
 from contrastive.similarity import normalize, paired_dot
 

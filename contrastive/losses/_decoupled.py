@@ -10,9 +10,7 @@ from contrastive.lazy import jnp, lax
 from contrastive.losses._loss import Loss, LossInputs
 from contrastive.losses._negatives.contrast import Temperature, contrast
 from contrastive.losses._negatives.pairs import Pairs
-from contrastive.losses._partition import (
-    check_temperature,
-)
+from contrastive.losses._partition import check_temperature
 from contrastive.losses._terms import batch_mean, excess
 
 if TYPE_CHECKING:
@@ -60,6 +58,9 @@ def decoupled(
     Returns:
       One loss per query [B], float32; 0 for a query without negatives.
 
+    Raises:
+      ValueError: As in `info_nce`.
+
     Source:
       Yeh et al., 2021, arXiv:2110.06848.
     """
@@ -89,6 +90,9 @@ def decoupled_weighted(
 
     Returns:
       One loss per query [B], float32; 0 for a query without negatives.
+
+    Raises:
+      ValueError: As in `info_nce`, or if sigma is not positive.
 
     Source:
       Yeh et al., 2021, arXiv:2110.06848.

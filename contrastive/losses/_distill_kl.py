@@ -10,9 +10,7 @@ from contrastive.lazy import jax, jnp
 from contrastive.losses._loss import Loss, LossInputs
 from contrastive.losses._negatives.contrast import Temperature
 from contrastive.losses._negatives.pairs import own_group
-from contrastive.losses._partition import (
-    check_temperature,
-)
+from contrastive.losses._partition import check_temperature
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int

@@ -13,9 +13,7 @@ from contrastive.losses._negatives import masks
 from contrastive.losses._negatives.contrast import Temperature, contrast
 from contrastive.losses._negatives.masks import TextInfo
 from contrastive.losses._negatives.pairs import Pairs
-from contrastive.losses._partition import (
-    log_add,
-)
+from contrastive.losses._partition import log_add
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

@@ -10,9 +10,7 @@ from contrastive.lazy import jax, jnp, lax
 from contrastive.losses._loss import Loss, LossInputs
 from contrastive.losses._negatives.contrast import Temperature, contrast
 from contrastive.losses._negatives.pairs import Pairs
-from contrastive.losses._partition import (
-    check_temperature,
-)
+from contrastive.losses._partition import check_temperature
 from contrastive.losses._terms import unfading
 
 if TYPE_CHECKING:
@@ -63,6 +61,9 @@ def dual_temperature(
 
     Returns:
       One loss per query [B], float32; 0 for a query without negatives.
+
+    Raises:
+      ValueError: As in `info_nce`, or if ratio is not positive.
 
     Source:
       Zhang et al., 2022, arXiv:2203.17248.

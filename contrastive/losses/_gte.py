@@ -36,6 +36,9 @@ def gte(
     Returns:
       One loss per query [B], float32.
 
+    Raises:
+      ValueError: As in `info_nce`.
+
     Source:
       Li et al., 2023, arXiv:2308.03281.
     """

@@ -11,9 +11,7 @@ from contrastive.losses._loss import Loss, LossInputs
 from contrastive.losses._negatives.contrast import Temperature, contrast
 from contrastive.losses._negatives.masks import TextInfo
 from contrastive.losses._negatives.pairs import Pairs
-from contrastive.losses._partition import (
-    check_temperature,
-)
+from contrastive.losses._partition import check_temperature
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -66,6 +64,9 @@ def hard_negative(
     Returns:
       One loss per query [B], float32; 0 for a query without negatives.
 
+    Raises:
+      ValueError: As in `info_nce`, or if tau_plus is not in [0, 1).
+
     Source:
       Robinson et al., 2021, arXiv:2010.04592.
     """
@@ -116,6 +117,9 @@ def debiased(
 
     Returns:
       One loss per query [B], float32; 0 for a query without negatives.
+
+    Raises:
+      ValueError: As in `info_nce`, or if tau_plus is not in [0, 1).
 
     Source:
       Chuang et al., 2020, arXiv:2007.00224.

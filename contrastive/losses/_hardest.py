@@ -11,9 +11,7 @@ from contrastive.losses._loss import Loss, LossInputs
 from contrastive.losses._negatives.contrast import Temperature, contrast
 from contrastive.losses._negatives.masks import TextInfo
 from contrastive.losses._negatives.pairs import Pairs
-from contrastive.losses._partition import (
-    check_temperature,
-)
+from contrastive.losses._partition import check_temperature
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -58,6 +56,9 @@ def hardest(
 
     Returns:
       One loss per query [B], float32; 0 for a query without negatives.
+
+    Raises:
+      ValueError: As in `info_nce`, or if `top` is below 1.
 
     Source:
       Wang & Liu, 2021, arXiv:2012.09740.

@@ -8,9 +8,7 @@ from contrastive.lazy import jax, jnp, lax
 from contrastive.losses._loss import Loss, LossInputs
 from contrastive.losses._negatives.contrast import Temperature
 from contrastive.losses._negatives.pairs import own_group
-from contrastive.losses._partition import (
-    check_temperature,
-)
+from contrastive.losses._partition import check_temperature
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -19,7 +17,7 @@ __all__ = ["Listwise", "listwise"]
 
 
 class Listwise(Loss):
-    """Fits each query's own documents to their graded "pos_scores" and "neg_scores"."""
+    """Fits the similarities of each query's documents to their graded scores."""
 
     target: Literal["softmax", "share"] = "softmax"
     """Target distribution: softmax of the scores (ListNet), or share, each score divided by the

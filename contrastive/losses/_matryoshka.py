@@ -1,4 +1,4 @@
-"""Matryoshka: trains prefixes of embeddings as embeddings in their own right."""
+"""Matryoshka: applies a loss to prefixes of the embeddings."""
 
 from __future__ import annotations
 

@@ -8,9 +8,7 @@ from contrastive.lazy import jax, lax
 from contrastive.losses._loss import Loss, LossInputs
 from contrastive.losses._negatives.contrast import contrast
 from contrastive.losses._negatives.pairs import Pairs
-from contrastive.losses._partition import (
-    check_temperature,
-)
+from contrastive.losses._partition import check_temperature
 from contrastive.losses._terms import batch_mean, unfading
 
 if TYPE_CHECKING:
@@ -64,6 +62,9 @@ def model_aware(
 
     Returns:
       One loss per query [B], float32; 0 for a query without negatives.
+
+    Raises:
+      ValueError: As in `info_nce`, or if alpha could make the temperature negative.
 
     Source:
       Huang et al., 2023, arXiv:2207.07874.

@@ -32,6 +32,9 @@ def nt_xent(
     Returns:
       One loss per pair [B], the mean over its two texts, float32.
 
+    Raises:
+      ValueError: As in `info_nce`.
+
     Source:
       Chen et al., 2020, arXiv:2002.05709.
     """

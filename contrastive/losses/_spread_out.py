@@ -68,6 +68,9 @@ def spread_out(
     Returns:
       The loss of the whole batch, repeated for each query [B], so that its mean is the loss.
 
+    Raises:
+      ValueError: As in `info_nce`.
+
     Source:
       Zhang et al., 2017, arXiv:1708.06320; Schechter Vera et al., 2025, arXiv:2509.20354.
     """

@@ -188,14 +188,14 @@ def unique(pairs: Iterator[Pair]) -> list[Pair]:
     seen: set[str] = set()
     kept = []
     for pair in pairs:
-        marks = {digest("query " + pair.query.casefold()), digest("code " + normalise(pair.code))}
+        marks = {digest("query " + pair.query.casefold()), digest("code " + normalize(pair.code))}
         if not marks & seen:
             kept.append(pair)
         seen |= marks
     return kept
 
 
-def normalise(code: str) -> str:
+def normalize(code: str) -> str:
     """Removes the function's own name, strings and numbers from code, so that copies are equal."""
     code = re.sub(r"def \w+", "def _", code)
     code = re.sub(r"'[^'\n]*'|\"[^\"\n]*\"", "''", code)

@@ -16,7 +16,7 @@ __all__ = ["Oscillating"]
 
 
 class Oscillating(Policy):
-    """Moves the temperature to another one and back along a cosine, as Kukleva et al. do.
+    """Moves the temperature to another one and back along a cosine.
 
     t(n) = other + (initial - other) (1 + cos(2 pi n / period)) / 2
 
