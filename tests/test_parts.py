@@ -402,43 +402,6 @@ def test_every_base_has_parts_and_each_says_what_it_is():
             assert part.summary(), part
 
 
-def test_changes_that_depend_on_each_other_are_validated_together():
-    base = config.Experiment(name="x", model=config.Transformer())  # of width 256 with 4 heads
-    changes = {"model.width": 100, "model.heads": 5}
-    for order in (1, -1):
-        changed = base.replace(**dict(list(changes.items())[::order]))
-        assert (changed.model.width, changed.model.heads) == (100, 5)
-
-
-@pytest.mark.parametrize("value", [float("inf"), float("nan")])
-def test_numbers_that_are_not_finite_are_refused(value):
-    for make in (
-        lambda: config.Objective(temperature=value),
-        lambda: config.InfoNCE(margin=value),
-        lambda: config.Linear(last=value),
-    ):
-        with pytest.raises(ConfigError, match="finite number"):
-            make()
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"train": {"kind": "jsonl"}}, "train.path is required"),
-        ({"train": {"kind": "mixture", "part": []}}, "train.part is not a field; Mixture has"),
-        ({"tokenizer": {"kind": "wordpiece", "size": 3}}, "tokenizer.size is not a field"),
-        ({"train": 3}, "train is 3; it must be a Source, for example one of"),
-    ],
-)
-def test_only_the_problem_of_what_was_meant_is_reported(fields, message):
-    with pytest.raises(ConfigError) as error:
-        config.Data(**fields)
-    lines = str(error.value).splitlines()
-    others = [line for line in lines if not line.startswith(message)]
-    assert len(others) < len(lines)
-    assert all(line.startswith("train.parts is ()") for line in others), others
-
-
 def test_of_two_classes_with_one_name_the_newer_is_known():
     def define(base):
         return type("Twice", (base,), {"__doc__": "Defined twice.", "__module__": __name__})
