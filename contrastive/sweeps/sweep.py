@@ -202,11 +202,12 @@ def _that_fit(
     """Yields equal parts of the runs that fit in memory; the size is stored in the folder."""
     decided, start = folder / "size.json", built.feed.position
     if not decided.exists():
-        runs = VmappedRuns(built.functions, base, members, traced, member_mesh())
+        mesh = member_mesh()
+        runs = VmappedRuns(built.functions, base, members, traced, mesh)
         # With validation: the best parameters so far, and a second copy while they are updated.
         copies = 2 if built.evaluators else 0
         need = runs.memory(built.feed.take(stop=False).batch, copies=copies)
-        size = part_size(len(members), jax.device_count(), need, _SHARE * free_memory())
+        size = part_size(len(members), mesh.size, need, _SHARE * free_memory())
         folder.mkdir(parents=True, exist_ok=True)
         write_json(decided, size)
     size = json.loads(decided.read_text(encoding="utf-8"))
