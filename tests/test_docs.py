@@ -95,17 +95,10 @@ def _blocks(page):
 
 
 RUNNABLE = [page for page in sorted((ROOT / "docs").rglob("*.md")) if list(_blocks(page))]
-# The guide to losses trains, sweeps, resumes and reports; the others repeat most of that.
-QUICK = ("add_a_loss",)
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        pytest.param(page, id=page.stem, marks=[] if page.stem in QUICK else pytest.mark.slow)
-        for page in RUNNABLE
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.stem)
 def test_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))

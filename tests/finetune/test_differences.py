@@ -131,6 +131,7 @@ def test_devices_and_accumulated_batches_see_no_others_unless_asked_to(model, tm
         same(seen.losses, np.concatenate([naive.info_nce(q, d, 0.02, G)[0] for q, d in pairs]))
 
 
+@pytest.mark.slow
 def test_accumulated_batches_take_the_memory_of_one(model, tmp_path):
     data = write_rows(tmp_path / "rows.jsonl", rows(256, G - 1))
     mesh = make_mesh(devices=jax.devices()[:1])

@@ -37,6 +37,7 @@ def first_step(run):
     return state, {name: float(x) for name, x in metrics.items()}
 
 
+@pytest.mark.slow
 def test_a_guide_like_the_model_leaves_out_what_the_model_scores_above_the_positive(place):
     guided = built(place, "--guide_model", place / "guide")
     assert "find: " in "".join(guided.notices)

@@ -215,6 +215,7 @@ def test_every_paper_has_a_result_and_the_table_shows_it():
         assert "\n".join(lines) in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_t8_runs_in_seconds_at_a_small_size():
     paper = open_paper("T8")
     sizes = Setting(batch_size=256, batch_sizes=(2048, 8192), values=(0.01, 0.5))

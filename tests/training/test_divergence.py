@@ -131,6 +131,7 @@ def test_it_starts_again_where_there_is_no_checkpoint(tmp_path, breaking):
     assert len(tiny.losses(tmp_path / "run")) == 8
 
 
+@pytest.mark.slow
 def test_what_goes_on_is_the_checkpoint_and_its_batches_at_the_higher_temperature(
     tmp_path, breaking
 ):
