@@ -1,4 +1,4 @@
-"""Command dispatch."""
+"""Chooses the command that the words of a command line name, and runs it."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def reduce_tiles(
       keep: `(similarities, rows, columns) -> mask [b, n]`, without gradient.
       queries: This device's B queries.
       keys: This device's N keys.
-      spread: How to split the work.
+      spread: Division of the work into tiles and over devices.
 
     Returns:
       One value per query [B], float32.

@@ -61,7 +61,7 @@ def fold_tiles(
       state: Initial state of every query, a tree of arrays [B, ...].
       queries: This device's B queries.
       keys: This device's N keys.
-      spread: How to split the work.
+      spread: Division of the work into tiles and over devices.
 
     Returns:
       The final state.

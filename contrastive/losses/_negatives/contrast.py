@@ -95,7 +95,7 @@ class Contrast:
 
         Args:
           temperature: Positive scalar, or one per query [B], that divides similarities.
-          direction: Which texts to compare.
+          direction: The kinds of texts to compare, such as query_to_document.
           logit: As in `log_partition`; rows and columns are `TextInfo`.
           given: Scalars or arrays [B] that `logit` can read from `rows.given`.
 
@@ -118,7 +118,7 @@ class Contrast:
         Args:
           value: As in `pair_sum`; rows and columns are `TextInfo`.
           temperature: Temperature whose inverse is passed to `value` as `scale`.
-          direction: Which texts to compare.
+          direction: The kinds of texts to compare, such as query_to_document.
           given: As in `log_negatives`.
 
         Returns:
