@@ -7,13 +7,15 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "contrastive"
 FLOORS = {
     "errors": 0,
-    "files": 0,
     "tables": 0,
     "types": 0,
+    "files": 1,
+    "json_files": 1,
     "lazy": 1,
     "python_files": 1,
     "settings": 1,
     "devices": 2,
+    "digests": 2,
     "parts": 2,
     "similarity": 2,
     "sources": 3,
