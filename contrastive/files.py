@@ -45,7 +45,7 @@ def cache_directory(room: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     for folder in (path, path / room):
         folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.is_symlink() and folder != Path(base) or not _is_private(folder):
+        if (folder.is_symlink() and folder != Path(base)) or not _is_private(folder):
             raise FolderError(
                 f"the cache {folder} belongs to another user, or others can write to it; remove "
                 "it, or set CONTRASTIVE_CACHE to a folder of your own"
