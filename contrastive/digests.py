@@ -14,6 +14,7 @@ from contrastive.json_files import checked, read_json
 
 DIGEST = "digest"
 _MANIFEST = "digests.json"
+_WRITTEN_LATER = ("_CHECKPOINT_METADATA",)  # Orbax updates its timestamps at the very end
 
 
 def digest_of(content: bytes) -> str:
@@ -27,14 +28,13 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def digests(folder: Path, paths: Iterable[Path] | None = None) -> dict[str, str]:
+def digests(folder: Path, paths: Iterable[Path]) -> dict[str, str]:
     """Returns the digests of files in a folder by relative path.
 
     Args:
       folder: The folder.
-      paths: The files; all files in the folder and its subfolders by default.
+      paths: Paths of the files.
     """
-    paths = (path for path in folder.rglob("*") if path.is_file()) if paths is None else paths
     return {path.relative_to(folder).as_posix(): file_digest(path) for path in sorted(paths)}
 
 
@@ -58,7 +58,9 @@ def changed(folder: Path, expected: Mapping[str, str]) -> str | None:
 def write_manifest(folder: Path) -> None:
     """Writes the digests of all files of a folder into the folder."""
     (folder / _MANIFEST).unlink(missing_ok=True)
-    write_sealed(folder / _MANIFEST, {"files": digests(folder)})
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    files = [path for path in files if path.name not in _WRITTEN_LATER]
+    write_sealed(folder / _MANIFEST, {"files": digests(folder, files)})
 
 
 def check_manifest(folder: Path) -> bool:

@@ -15,8 +15,9 @@ from jaxtyping import Array, Int, PyTree
 from contrastive.devices.compilation import step_options
 from contrastive.models.linen.embedder import init_params
 from contrastive.sweeps.grid import Axes, Member
-from contrastive.training.checkpoints import Checkpoints, Progress
+from contrastive.training.checkpoints import Checkpoints
 from contrastive.training.experiment import Experiment
+from contrastive.training.progress import Progress
 from contrastive.training.run_functions import RunFunctions
 from contrastive.training.step import Metrics, TrainState
 from contrastive.types import Batch, Params

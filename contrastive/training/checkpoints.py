@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
-import math
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,69 +13,10 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from contrastive.devices import distributed
+from contrastive.digests import read_sealed, write_manifest, write_sealed
 from contrastive.errors import FolderError, SaveError
-from contrastive.files import write_json
-
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """Progress of the evaluations. Tuples have one entry per run, of which a sweep has several.
-
-    Attributes:
-      best: Best value of the metric so far; None before the first evaluation.
-      best_step: Step of the best value.
-      worse: Number of evaluations since the best one.
-      saved_step: Last step at which some run improved and parameters were saved.
-      raised: How often the temperature was raised after the run diverged.
-      evaluated_step: Step of the last evaluation.
-    """
-
-    best: tuple[float | None, ...]
-    best_step: tuple[int, ...]
-    worse: tuple[int, ...]
-    saved_step: int = 0
-    raised: int = 0
-    evaluated_step: int = 0
-
-    @classmethod
-    def start(cls, runs: int) -> Progress:
-        """Returns the progress before the first evaluation."""
-        return cls((None,) * runs, (0,) * runs, (0,) * runs)
-
-    def after(
-        self, values: Sequence[float | None], step: int, patience: int | None
-    ) -> tuple[Progress, list[bool]]:
-        """Adds an evaluation.
-
-        Args:
-          values: The metric of each run; None for a run that was not evaluated.
-          step: Step of the evaluation.
-          patience: Number of evaluations without improvement after which a run's best is final.
-
-        Returns:
-          The new progress, and which runs improved.
-        """
-        settled = [patience is not None and worse >= patience for worse in self.worse]
-        improved = [
-            # A score that is not a number, as of a collapsed encoder, is never the best.
-            value is not None
-            and math.isfinite(value)
-            and not done
-            and (best is None or value > best)
-            for value, best, done in zip(values, self.best, settled, strict=True)
-        ]
-        each = zip(values, self.best, self.best_step, self.worse, improved, settled, strict=True)
-        new = [
-            (value, step, 0) if better else (best, at, worse if done else worse + 1)
-            for value, best, at, worse, better, done in each
-        ]
-        best, best_step, worse = zip(*new, strict=True)
-        saved_step = step if any(improved) else self.saved_step
-        return Progress(best, best_step, worse, saved_step, self.raised, step), improved
-
-    def is_over(self, patience: int | None) -> bool:
-        """Whether all runs have exhausted the patience."""
-        return patience is not None and all(worse >= patience for worse in self.worse)
+from contrastive.training.intact import check_best, set_damaged_aside
+from contrastive.training.progress import Progress
 
 
 class Restored(NamedTuple):
@@ -107,8 +45,8 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int | None):
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every save at length
-        self._latest = _manager(folder / "latest", keep)
-        self._best = _manager(folder / "best", None)
+        self._latest = self._manager(folder / "latest", keep)
+        self._best = self._manager(folder / "best", None)
         self._raised = folder / "raised.json"
         self._known_best = 0  # the best step that the latest checkpoint refers to
         self._writing: int | None = None
@@ -167,6 +105,7 @@ class Checkpoints:
         Raises:
           FolderError: If the best parameters that it refers to are missing.
         """
+        self._set_damaged_aside()
         step = self._latest.latest_step()
         restored = None
         if step is not None:
@@ -175,7 +114,7 @@ class Checkpoints:
                 data=ocp.args.JsonRestore(),
                 progress=ocp.args.JsonRestore(),
             )
-            stored = self._latest.restore(step, args=args)
+            stored = self._restore(self._latest, step, args)
             progress: dict[str, Any] = {
                 name: tuple(value) if isinstance(value, list) else value
                 for name, value in stored["progress"].items()
@@ -203,8 +142,10 @@ class Checkpoints:
         """
         self.wait()
         self._check_best(progress)
+        if distributed.is_first():
+            check_best(Path(self._best.directory) / str(progress.saved_step))
         args = ocp.args.Composite(params=ocp.args.StandardRestore(like))
-        return self._best.restore(progress.saved_step, args=args)["params"]
+        return self._restore(self._best, progress.saved_step, args)["params"]
 
     def save_raised(self, times: int) -> None:
         """Records how often the temperature was raised, as the next checkpoint may be far away.
@@ -213,14 +154,32 @@ class Checkpoints:
           times: Total number of raises in the run.
         """
         if distributed.is_first():
-            write_json(self._raised, {"times": times})
+            write_sealed(self._raised, {"times": times})
 
     def raised(self) -> int:
         """Returns how often the temperature was raised, also since the latest checkpoint."""
         times = 0
         if distributed.is_first() and self._raised.exists():
-            times = json.loads(self._raised.read_text(encoding="utf-8"))["times"]
+            remedy = "remove it to resume at the temperature of the latest checkpoint"
+            times = read_sealed(self._raised, dict[str, int], remedy=remedy).get("times", 0)
         return int(distributed.from_first({"times": times})["times"])
+
+    def _set_damaged_aside(self) -> None:
+        if distributed.is_first():
+            set_damaged_aside(Path(self._latest.directory), Path(self._best.directory))
+        distributed.barrier("damaged checkpoints are set aside")
+        self._latest.reload()
+
+    def _restore(self, manager: ocp.CheckpointManager, step: int, args: Any) -> Any:
+        try:
+            return manager.restore(step, args=args)
+        except Exception as error:  # as in _save; of files without digests, or of another model
+            folder = Path(manager.directory) / str(step)
+            raise FolderError(
+                f"the checkpoint in {folder} cannot be restored: {_reason(error)}. If it is "
+                "damaged, restore it from a copy, or remove it to resume from the one before it",
+                see=("workdir",),
+            ) from error
 
     def _check_best(self, progress: Progress) -> None:
         steps = self._best.all_steps()
@@ -274,8 +233,7 @@ class Checkpoints:
             if whole is not None
             else "No earlier checkpoint was saved"
         )
-        # TensorStore wraps "what: why" in one '"path": ' after another.
-        reason = str(error).strip().split("\n")[0].rsplit('": ', 1)[-1][:300]
+        reason = _reason(error)
         full = re.search(r"space|too large|quota", reason, re.IGNORECASE)
         advice = "Free some space" if full else "Fix the problem"
         return SaveError(
@@ -283,7 +241,21 @@ class Checkpoints:
             f"{latest}. {advice}, then run the same command again to resume."
         )
 
+    def _manager(self, folder: Path, keep: int | None) -> ocp.CheckpointManager:
+        def complete() -> None:
+            # Called when all files are written, before the folder gets its final name.
+            if distributed.is_first():
+                (partial,) = folder.glob(f"{self._writing}.*")
+                write_manifest(partial)
 
-def _manager(folder: Path, keep: int | None) -> ocp.CheckpointManager:
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-    return ocp.CheckpointManager(folder.absolute(), options=options)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            create=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=complete),
+        )
+        return ocp.CheckpointManager(folder.absolute(), options=options)
+
+
+def _reason(error: Exception) -> str:
+    """Returns what went wrong; TensorStore wraps "what: why" in one '"path": ' after another."""
+    return str(error).strip().split("\n")[0].rsplit('": ', 1)[-1][:300]

@@ -13,9 +13,10 @@ from jaxtyping import PyTree
 from contrastive.data.batches import DeviceBatch
 from contrastive.devices import distributed
 from contrastive.errors import DivergedError
-from contrastive.training.checkpoints import Checkpoints, Progress
+from contrastive.training.checkpoints import Checkpoints
 from contrastive.training.log import Log
 from contrastive.training.metrics_file import METRICS, read_metrics
+from contrastive.training.progress import Progress
 from contrastive.training.runs import Runs, SingleRun
 
 _MOST_RAISED = 3

@@ -14,10 +14,11 @@ from contrastive.devices import distributed
 from contrastive.encoder import Encoder
 from contrastive.errors import ConfigError, DivergedError
 from contrastive.tasks._suite import Scores, Suite, flat
-from contrastive.training.checkpoints import Checkpoints, Progress
+from contrastive.training.checkpoints import Checkpoints
 from contrastive.training.divergence import Place, go_on_after, known_raises, write_raise
 from contrastive.training.interrupt import Interrupt
 from contrastive.training.log import Log
+from contrastive.training.progress import Progress
 from contrastive.training.runs import Runs
 
 

@@ -13,8 +13,9 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from contrastive.training.build import BuiltRun
-from contrastive.training.checkpoints import Checkpoints, Progress
+from contrastive.training.checkpoints import Checkpoints
 from contrastive.training.experiment import Experiment
+from contrastive.training.progress import Progress
 from contrastive.training.step import Metrics, TrainState
 from contrastive.types import Batch, Params
 

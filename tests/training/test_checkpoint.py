@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from contrastive.errors import FolderError
-from contrastive.training.checkpoints import Checkpoints, Progress
+from contrastive.training.checkpoints import Checkpoints
+from contrastive.training.progress import Progress
 from contrastive.training.step import TrainState
 
 
