@@ -16,6 +16,7 @@ FLOORS = {
     "settings": 1,
     "devices": 2,
     "digests": 2,
+    "whole_folders": 3,
     "parts": 2,
     "similarity": 2,
     "sources": 3,

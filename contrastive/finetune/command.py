@@ -37,7 +37,11 @@ def finetune(words: Sequence[str]) -> None:
 
     from contrastive.finetune.translation import translate
     from contrastive.training.train import train_experiment
+    from contrastive.whole_folders import recover
 
+    if distributed.is_first():
+        recover(folder)
+    distributed.barrier("recovered")
     _check_folder(folder, arguments)
     overwrite = arguments.trainer.overwrite_output_dir and not _resumes(arguments)
     with in_flags():

@@ -9,10 +9,14 @@ from typing import Any
 
 import tokenizers
 
-from contrastive.interop.hf_import import OURS
+from contrastive.digests import DIGEST, digests, sealed
+from contrastive.errors import FolderError
+from contrastive.interop.hf_import import files_read
+from contrastive.interop.model_files import OURS, read_ours
 from contrastive.interop.pretrained import PretrainedModel
 from contrastive.interop.weights import to_torch, write_weights
-from contrastive.models._model import Model
+from contrastive.json_files import read_json
+from contrastive.whole_folders import replacing_folder
 
 _ST = "sentence_transformers.models."
 # Without this, transformers rounds the weights to the dtype of the original checkpoint. The field
@@ -20,20 +24,56 @@ _ST = "sentence_transformers.models."
 _FLOAT32 = {"torch_dtype": "float32", "dtype": "float32"}
 
 
-def save(folder: Path, model: PretrainedModel) -> None:
+def save(folder: Path, model: PretrainedModel) -> str:
     """Writes a complete sentence-transformers folder: weights, pooling, normalization, length.
 
+    The folder is replaced as a whole: an older model in it stays until the new one is complete.
+    Files that are not of an earlier export stay.
+
     sentence-transformers has one maximum length; it is set to the longer of the query and document
-    lengths, so that no text is truncated more than here. contrastive.json contains both lengths.
+    lengths, so that no text is truncated more than here. contrastive.json contains both lengths,
+    and the digests of the other files.
 
     Args:
-      folder: Output folder, created if necessary; existing files are overwritten.
+      folder: Output folder, created if necessary.
       model: The model; its pooling and normalization must be set.
+
+    Returns:
+      The digest of the model.
+
+    Raises:
+      SaveError: If a file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    if model.spec is not None:
-        _save_own(folder, model, model.spec)
-        return
+    with replacing_folder(folder, disposable=_exported(folder)) as new:
+        about = _write_own(new, model) if model.spec else _write_known(new, model)
+        kept = {name: getattr(model, name) for name in _KEPT}
+        about = sealed({**kept, **about, "files": digests(new, files_read(new))})
+        _write(new / OURS, about)
+    return about[DIGEST]
+
+
+_KEPT = ("query_length", "document_length", "temperature")
+
+
+def model_digest(folder: Path) -> str | None:
+    """Returns the digest that `save` returned for the model in a folder; None without a model."""
+    try:
+        return read_json(folder / OURS, dict[str, Any]).get(DIGEST)
+    except FolderError:
+        return None
+
+
+def _exported(folder: Path) -> set[str]:
+    """Returns the names of the entries of a folder that an earlier export wrote."""
+    try:
+        files = read_ours(folder).files
+    except FolderError:  # damaged; what the new model does not replace stays
+        return set()
+    return {Path(name).parts[0] for name in files}
+
+
+def _write_known(folder: Path, model: PretrainedModel) -> dict[str, Any]:
+    """Writes an architecture of other libraries; returns what only our file can hold."""
     assert model.family is not None
     modules = [_module(0, "StaticEmbedding" if model.is_static else "Transformer", "")]
     if not model.is_static:
@@ -45,25 +85,26 @@ def save(folder: Path, model: PretrainedModel) -> None:
     if model.normalize:
         number = len(modules)
         modules.append(_module(number, "Normalize", f"{number}_Normalize"))
-        (folder / f"{number}_Normalize").mkdir(exist_ok=True)
+        (folder / f"{number}_Normalize").mkdir()
     _write(folder / "modules.json", modules)
     _write(folder / "config_sentence_transformers.json", _sentence_transformers(model))
     _write_tokenizer(folder, model)
     write_weights(folder, {**model.heads, **to_torch(model.params, model.family)})
-    _write(folder / OURS, {name: getattr(model, name) for name in _KEPT})
+    return {}
 
 
-_KEPT = ("query_length", "document_length", "temperature")
-
-
-def _save_own(folder: Path, model: PretrainedModel, spec: Model) -> None:
+def _write_own(folder: Path, model: PretrainedModel) -> dict[str, Any]:
     """Writes a custom architecture, which only this library loads."""
+    assert model.spec is not None
     _write(folder / "config_sentence_transformers.json", _sentence_transformers(model))
     _write_tokenizer(folder, model)
     write_weights(folder, to_torch(model.params, None))
-    kept = {name: getattr(model, name) for name in (*_KEPT, "pooling", "normalize")}
-    about = {"model": spec.model_dump(mode="json"), "vocab_size": model.config["vocab_size"]}
-    _write(folder / OURS, {**kept, **about})
+    return {
+        "pooling": model.pooling,
+        "normalize": model.normalize,
+        "model": model.spec.model_dump(mode="json"),
+        "vocab_size": model.config["vocab_size"],
+    }
 
 
 def _length(model: PretrainedModel) -> int:

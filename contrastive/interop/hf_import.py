@@ -6,20 +6,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tokenizers
 from tokenizers import normalizers
 
+from contrastive.digests import changed
 from contrastive.errors import ConfigError, FolderError
-from contrastive.interop.pretrained import PretrainedModel, largest_id
-from contrastive.interop.weights import FILE, from_torch, read_json, read_weights, weight_files
+from contrastive.interop.model_files import (
+    OURS,
+    SENTENCE_TRANSFORMERS,
+    ModuleEntry,
+    OurFile,
+    PoolingFile,
+    PromptsFile,
+    SpecialToken,
+    TextFile,
+    TokenizerFile,
+    read_optional,
+    read_ours,
+)
+from contrastive.interop.pretrained import PretrainedModel
+from contrastive.interop.tokenizer_files import open_tokenizer
+from contrastive.interop.weights import FILE, from_torch, read_weights, weight_files
+from contrastive.json_files import checked, read_json
 from contrastive.models._model import Model
 from contrastive.models.families.family import Compute, family_of
 from contrastive.models.families.static import StaticEmbedding
 from contrastive.models.linen.embedder import Pooling, shapes_of
 from contrastive.parts import KIND
 
-OURS = "contrastive.json"
-_SENTENCE_TRANSFORMERS = "config_sentence_transformers.json"
 _TOKENIZER_OPTIONS = ("tokenizer_config.json", "special_tokens_map.json")
 _OF_TEXTS = (
     "sentence_*_config.json"  # sentence_bert_config.json; in older folders also roberta, etc.
@@ -55,30 +70,32 @@ def load(folder: Path, compute: Compute | None = None) -> PretrainedModel:
     """
     if not folder.is_dir():
         raise FolderError(f"{folder}: no such folder; give the path of a model folder")
-    ours = read_json(folder / OURS) if (folder / OURS).is_file() else {}
-    if "model" in ours:
+    ours = read_ours(folder)
+    if (name := changed(folder, ours.files)) is not None:
+        raise FolderError(
+            f"{folder / name} is missing or has changed since the model was exported; copy the "
+            f'folder again, or remove "files" and "digest" from {folder / OURS} if you changed it'
+        )
+    if ours.model is not None:
         return _load_own(folder, ours)
     modules = _modules(folder)
     weights_in = _weights_in(folder, modules)
     static = "StaticEmbedding" in modules
-    family, config = _architecture(weights_in, static)
+    weights = read_weights(weights_in)
+    family, config = _architecture(weights_in, weights, static)
     try:
         module = family.build(config, compute or Compute())
-    except KeyError as error:
-        raise FolderError(
-            f"{weights_in / 'config.json'}: field {error} is missing; add it"
-        ) from None
     except ConfigError as error:
         raise ConfigError(f"{weights_in / 'config.json'}: {error}") from None
-    weights = read_weights(weights_in)
     try:
         params, heads = from_torch(weights, family, shapes_of(module))
     except ValueError as error:
         raise FolderError(f"{weights_in}: {error}") from None
     tokenizer, names, tokenizer_config = _tokenizer(weights_in, module.vocab_size)
-    text_config = _text_config(weights_in)
-    length = _length(text_config, tokenizer_config, module.max_length)
-    if text_config.get("do_lower_case") and not _lower_cases(tokenizer):
+    text_file = _text_file(weights_in)
+    length = _length(text_file, tokenizer_config, module.max_length)
+    _check_lengths(folder, ours, module.max_length)
+    if text_file.do_lower_case and not _lower_cases(tokenizer):
         original = [tokenizer.normalizer] if tokenizer.normalizer else []
         tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *original])
         tokenizer_config = {}  # its tokenizer class would rebuild the original normalizer
@@ -93,18 +110,24 @@ def load(folder: Path, compute: Compute | None = None) -> PretrainedModel:
         tokenizer_config=tokenizer_config,
         pooling="mean" if static else _pooling(folder, modules),
         normalize="Normalize" in modules if modules else None,
-        query_length=ours.get("query_length", length),
-        document_length=ours.get("document_length", length),
+        query_length=ours.query_length or length,
+        document_length=ours.document_length or length,
         query_prompt=query_prompt,
         document_prompt=document_prompt,
-        temperature=ours.get("temperature"),
+        temperature=ours.temperature,
         heads=heads,
     )
 
 
-def _load_own(folder: Path, ours: dict[str, Any]) -> PretrainedModel:
+def _load_own(folder: Path, ours: OurFile) -> PretrainedModel:
     """Loads a custom architecture, which a registered `Model` builds."""
-    kind = ours["model"].get(KIND)
+    settings, vocab_size = ours.model or {}, ours.vocab_size
+    if not (vocab_size and ours.pooling and ours.query_length and ours.document_length):
+        raise FolderError(
+            f"{folder / OURS} lacks the vocab_size, pooling, query_length or document_length of "
+            "the model; copy it again"
+        )
+    kind = settings.get(KIND)
     known = Model.known()
     if kind not in known:
         module = str(kind).partition(":")[0]
@@ -114,32 +137,32 @@ def _load_own(folder: Path, ours: dict[str, Any]) -> PretrainedModel:
             "defines it to the command with --parts FILE.py"
         )
     try:
-        spec = known[kind](**ours["model"])
+        spec = known[kind](**settings)
     except ConfigError as error:
         raise FolderError(f"{folder / OURS}: {error}") from None
-    module = spec.build(ours["vocab_size"])
+    module = spec.build(vocab_size)
     weights = read_weights(folder)
     try:
         params, _ = from_torch(weights, None, shapes_of(module))
     except ValueError as error:
         raise FolderError(f"{folder}: {error}") from None
-    tokenizer, names, tokenizer_config = _tokenizer(folder, ours["vocab_size"])
+    tokenizer, names, tokenizer_config = _tokenizer(folder, vocab_size)
     query_prompt, document_prompt = _prompts(folder)
     return PretrainedModel(
         module=module,
         family=None,
-        config={"vocab_size": ours["vocab_size"]},
+        config={"vocab_size": vocab_size},
         params=params,
         tokenizer=tokenizer,
         names=names,
         tokenizer_config=tokenizer_config,
-        pooling=ours["pooling"],
-        normalize=ours["normalize"],
-        query_length=ours["query_length"],
-        document_length=ours["document_length"],
+        pooling=ours.pooling,
+        normalize=ours.normalize,
+        query_length=ours.query_length,
+        document_length=ours.document_length,
         query_prompt=query_prompt,
         document_prompt=document_prompt,
-        temperature=ours.get("temperature"),
+        temperature=ours.temperature,
         spec=spec,
     )
 
@@ -156,7 +179,7 @@ def files_read(folder: Path) -> list[Path]:
     modules = _modules(folder)
     weights_in = _weights_in(folder, modules)
     paths = [
-        *(folder / name for name in ("modules.json", _SENTENCE_TRANSFORMERS, OURS)),
+        *(folder / name for name in ("modules.json", SENTENCE_TRANSFORMERS, OURS)),
         *(weights_in / name for name in ("config.json", "tokenizer.json", *_TOKENIZER_OPTIONS)),
         *weights_in.glob(_OF_TEXTS),
         *weight_files(weights_in),
@@ -173,10 +196,9 @@ def _weights_in(folder: Path, modules: Mapping[str, str]) -> Path:
 def _modules(folder: Path) -> dict[str, str]:
     """Returns module paths of a sentence-transformers folder by type; empty for other folders."""
     path = folder / "modules.json"
-    if not path.is_file():
-        return {}
+    entries = read_optional(path, list[ModuleEntry]) or []
     known = ("Transformer", "StaticEmbedding", "Pooling", "Normalize")
-    modules = {entry["type"].rpartition(".")[2]: entry["path"] for entry in read_json(path)}
+    modules = {entry.type.rpartition(".")[2]: entry.path for entry in entries}
     if unknown := set(modules) - set(known):
         raise FolderError(
             f"{path} contains {', '.join(sorted(unknown))}, which is not supported; choose a model "
@@ -185,51 +207,51 @@ def _modules(folder: Path) -> dict[str, str]:
     return modules
 
 
-def _architecture(folder: Path, static: bool):
+def _architecture(folder: Path, weights: Mapping[str, np.ndarray], static: bool):
     if static:
-        weights = read_weights(folder).get("embedding.weight")
-        if weights is None:
-            raise FolderError(f"{folder / FILE}: embedding.weight is missing; download it again")
-        vocab_size, width = weights.shape
-        return StaticEmbedding, {"vocab_size": vocab_size, "hidden_size": width}
-    config = read_json(folder / "config.json")
+        table = weights.get("embedding.weight")
+        if table is None or table.ndim != 2:
+            raise FolderError(
+                f"{folder / FILE} has no matrix embedding.weight, which a static model consists "
+                "of; copy or download it again"
+            )
+        return StaticEmbedding, {"vocab_size": table.shape[0], "hidden_size": table.shape[1]}
+    path = folder / "config.json"
+    config = read_json(path, dict[str, Any])
+    layers = config.get("num_hidden_layers")
+    if isinstance(layers, int) and layers > len(weights):  # building them would take forever
+        raise FolderError(
+            f"{path}: num_hidden_layers is {layers}, but there are only {len(weights)} arrays in "
+            f"{FILE}; use files of the same model"
+        )
     try:
         return family_of(config), config
     except ConfigError as error:
-        raise ConfigError(f"{folder / 'config.json'}: {error}") from None
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def _pooling(folder: Path, modules: Mapping[str, str]) -> Pooling | None:
     if "Pooling" not in modules:
         return None
     path = folder / modules["Pooling"] / "config.json"
-    config = read_json(path)
-    mode = config.get("pooling_mode")  # newer folders; older ones have one flag per mode
-    modes = [mode] if isinstance(mode, str) else list(mode or ())
-    flags = [name for name, on in config.items() if name.startswith("pooling_mode_") and on]
-    chosen = flags or modes
+    config: PoolingFile = read_json(path, PoolingFile)
+    chosen = config.modes
     if len(chosen) != 1 or chosen[0] not in _POOLINGS:
         raise FolderError(
             f"{path} specifies the pooling {', '.join(chosen) or 'nothing'}; exactly one of "
             f"{', '.join(_POOLINGS)} is supported"
         )
-    if config.get("include_prompt") is False and any(_prompts(folder)):
+    if config.include_prompt is False and any(_prompts(folder)):
         raise FolderError(
             f"{path}: include_prompt is false, which is not supported with prompts; remove the "
-            f"prompts from {folder / _SENTENCE_TRANSFORMERS} or set include_prompt to true"
+            f"prompts from {folder / SENTENCE_TRANSFORMERS} or set include_prompt to true"
         )
     return _POOLINGS[chosen[0]]
 
 
 def _prompts(folder: Path) -> tuple[str, str]:
-    path = folder / _SENTENCE_TRANSFORMERS
-    if not path.is_file():
-        return "", ""
-    config = read_json(path)
-    prompts: dict[str, str] = config.get("prompts") or {}
-    default = prompts.get(config.get("default_prompt_name") or "", "")
-    document = prompts.get("document", prompts.get("passage", default))
-    return prompts.get("query", default), document
+    prompts = read_optional(folder / SENTENCE_TRANSFORMERS, PromptsFile) or PromptsFile()
+    return prompts.prompt("query"), prompts.prompt("document", "passage")
 
 
 def _tokenizer(folder: Path, vocab_size: int):
@@ -240,35 +262,33 @@ def _tokenizer(folder: Path, vocab_size: int):
             f'  python -c "from transformers import AutoTokenizer; '
             f'AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"'
         )
-    try:
-        tokenizer = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises plain Exceptions
-        raise FolderError(f"{path} cannot be read: {error}; copy or download it again") from None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    if largest_id(tokenizer) >= vocab_size:
-        raise FolderError(
-            f"{path} has ids up to {largest_id(tokenizer)}, but the model has {vocab_size} "
-            "embeddings, so they do not belong together; use the tokenizer of this model"
-        )
-    config, special = (_optional(folder / name) for name in _TOKENIZER_OPTIONS)
+    tokenizer = open_tokenizer(path, vocab_size)
+    settings, special_tokens = (folder / name for name in _TOKENIZER_OPTIONS)
+    config = read_optional(settings, dict[str, Any]) or {}
+    checked(config, TokenizerFile, str(settings), remedy="copy or download it again")
+    special = read_optional(special_tokens, dict[str, str | SpecialToken | list[Any]])
     names = special or {
         name: value
         for name, value in config.items()
         if name.endswith("_token")
         and isinstance(value, str | Mapping)  # excludes the Boolean add_bos_token
     }
-    strings = {n: t["content"] if isinstance(t, Mapping) else t for n, t in names.items()}
+    strings = {name: _content(token, settings) for name, token in names.items()}
     return tokenizer, strings, config
 
 
-def _optional(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
+def _content(token: Any, path: Path) -> Any:
+    """Returns the text of a special token."""
+    if isinstance(token, SpecialToken):
+        return token.content
+    if isinstance(token, Mapping):
+        return checked(token, SpecialToken, str(path), remedy="copy it again").content
+    return token
 
 
-def _text_config(folder: Path) -> dict[str, Any]:
+def _text_file(folder: Path) -> TextFile:
     paths = sorted(folder.glob(_OF_TEXTS))
-    return read_json(paths[0]) if paths else {}
+    return read_json(paths[0], TextFile) if paths else TextFile()
 
 
 def _lower_cases(tokenizer: tokenizers.Tokenizer) -> bool:
@@ -277,10 +297,18 @@ def _lower_cases(tokenizer: tokenizers.Tokenizer) -> bool:
     return normalizer is not None and normalizer.normalize_str("Aa").endswith("aa")
 
 
-def _length(
-    text_config: Mapping[str, Any], tokenizer_config: Mapping[str, Any], positions: int | None
-) -> int:
+def _length(text_file: TextFile, tokenizer_config: Mapping[str, Any], positions: int | None) -> int:
     """Returns the maximum length of sentence-transformers or the tokenizer, within `positions`."""
-    limit = text_config.get("max_seq_length") or tokenizer_config.get("model_max_length")
+    limit = text_file.max_seq_length or tokenizer_config.get("model_max_length")
     length = min(int(limit or _UNLIMITED), positions or _UNLIMITED)
     return length if length < _UNLIMITED else _STATIC_LENGTH
+
+
+def _check_lengths(folder: Path, ours: OurFile, positions: int | None) -> None:
+    for name in ("query_length", "document_length"):
+        length = getattr(ours, name)
+        if length is not None and positions is not None and length > positions:
+            raise FolderError(
+                f"{folder / OURS}: {name} is {length}, but the model has positions for {positions} "
+                "tokens; copy it again"
+            )

@@ -64,8 +64,3 @@ class PretrainedModel:
     def adds_special_tokens(self) -> bool:
         """Whether the tokenizer's special first and last tokens are added to each text."""
         return not self.is_static if self.spec is None else self.spec.adds_special_tokens
-
-
-def largest_id(tokenizer: tokenizers.Tokenizer) -> int:
-    """Returns the largest vocabulary id; ids may have gaps."""
-    return max(tokenizer.get_vocab().values())

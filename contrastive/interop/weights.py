@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,10 +9,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.flax import load_file
 from safetensors.numpy import save_file
 
-from contrastive.errors import FolderError
+from contrastive.errors import FolderError, SaveError
+from contrastive.interop.model_files import ShardIndex
+from contrastive.json_files import read_json
 from contrastive.models.families.family import Family
 from contrastive.types import Params
 
@@ -58,8 +60,8 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / FILE).is_file():  # takes precedence over shards, as in transformers
         return [folder / FILE]
     if (folder / _INDEX).is_file():
-        index = read_json(folder / _INDEX)
-        names = sorted(set(index.get("weight_map", {}).values()))
+        index: ShardIndex = read_json(folder / _INDEX, ShardIndex)
+        names = sorted(set(index.weight_map.values()))
         missing = [name for name in names if not (folder / name).is_file()]
         if missing or not names:
             raise FolderError(
@@ -103,17 +105,38 @@ def _read_shard(path: Path) -> dict[str, np.ndarray]:
             f"{path} cannot be read: {error}. The file may be cut short "
             f"({path.stat().st_size:,} bytes); copy or download it again"
         ) from None
-    return {
+    weights = {
         name: np.asarray(array, np.float32)
         for name, array in arrays.items()
         if np.issubdtype(array.dtype, np.number) or array.dtype.name == "bfloat16"
     }
+    for name, array in weights.items():
+        if not np.isfinite(array).all():
+            raise FolderError(
+                f"{path}: {name} has values that are not finite, as after a training that "
+                "diverged or a damaged copy; copy it again, or use an earlier checkpoint"
+            )
+    return weights
 
 
 def write_weights(folder: Path, weights: Mapping[str, np.ndarray]) -> None:
-    """Writes weights to model.safetensors in the format of transformers."""
+    """Writes weights to model.safetensors in the format of transformers.
+
+    Args:
+      folder: The folder to write to.
+      weights: Arrays by PyTorch name.
+
+    Raises:
+      SaveError: If the file cannot be written.
+    """
     contiguous = {name: np.ascontiguousarray(array) for name, array in weights.items()}
-    save_file(contiguous, str(folder / FILE), metadata={"format": "pt"})
+    try:
+        save_file(contiguous, str(folder / FILE), metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise SaveError(
+            f"{folder / FILE} cannot be written: {error}. Free some space, then run the same "
+            "command again"
+        ) from None
 
 
 def to_torch(params: Params, family: type[Family] | None) -> dict[str, np.ndarray]:
@@ -213,17 +236,3 @@ def _put(params: dict[str, Any], path: str, array: np.ndarray) -> None:
     for branch in branches:
         params = params.setdefault(branch, {})
     params[leaf] = array
-
-
-def read_json(path: Path) -> Any:
-    """Reads a JSON file of a model folder.
-
-    Raises:
-      FolderError: If the file is missing or not valid JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FolderError(f"{path}: no such file; copy or download it") from None
-    except (OSError, ValueError) as error:
-        raise FolderError(f"{path} cannot be read: {error}; copy or download it again") from None

@@ -16,7 +16,8 @@ import jax
 from contrastive.devices import distributed
 from contrastive.encoding import host_arrays
 from contrastive.files import write_json
-from contrastive.interop.hf_export import save
+from contrastive.interop.hf_export import model_digest, save
+from contrastive.json_files import read_json
 from contrastive.tasks._suite import Suite
 from contrastive.training.build import BuiltRun
 from contrastive.training.experiment import Experiment
@@ -54,11 +55,12 @@ def write_results(
     scalars = batch_loss.scalars(params, trained.state.step, trained.state.memory)
     temperature = float(scalars["temperature"])
     on_host = host_arrays(params["encoder"], built.encoder.mesh)
+    digest = None
     if distributed.is_first():  # before the evaluators, which may fail
         model = dataclasses.replace(
             built.functions.start.model, params=on_host, temperature=temperature
         )
-        save(model_folder, model)
+        digest = save(model_folder, model)
     encoder = built.encoder.with_params(params["encoder"])
     (best,), (best_step,) = trained.progress.best, trained.progress.best_step
     results: Results = {
@@ -67,6 +69,7 @@ def write_results(
         "steps": trained.step,
         "best_step": best_step or trained.step,
         "temperature": temperature,
+        "model_digest": digest,
         "select_best": {"/".join(config.selection): best} if config.selection else {},
         "session": {  # the last session, if the run was resumed
             "training_seconds": round(trained.seconds, 2),
@@ -79,6 +82,29 @@ def write_results(
     if distributed.is_first():
         write_json(workdir / RESULTS, results)
     return results
+
+
+def finished(workdir: Path, model_folder: Path) -> Results | None:
+    """Returns the results of a finished run whose model is still the one that it exported.
+
+    Args:
+      workdir: Folder of the run.
+      model_folder: Folder of the exported model.
+
+    Returns:
+      The results; None if the run is not finished, or if its model must be exported again.
+
+    Raises:
+      FolderError: If the results are damaged.
+    """
+    path = workdir / RESULTS
+    if not path.exists():
+        return None
+    remedy = "remove it to evaluate and export the model again"
+    results: Results = read_json(path, dict[str, Any], remedy=remedy)
+    if "model_digest" not in results:  # of an older version
+        return results if model_folder.is_dir() else None
+    return results if model_digest(model_folder) == results["model_digest"] else None
 
 
 def evaluation(suite: Suite, encoder: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from contrastive.training.build import build
 from contrastive.training.checkpoints import Checkpoints
 from contrastive.training.experiment import Experiment
 from contrastive.training.loop import Loop
-from contrastive.training.results import RESULTS, Results, write_results
+from contrastive.training.results import Results, finished, write_results
 from contrastive.training.runs import SingleRun
 from contrastive.training.workdir import check, check_inputs, claimed
 
@@ -56,8 +55,8 @@ def train_experiment(
         distributed.barrier("claimed")
         check_inputs(workdir, built.inputs)
         folder = model_folder or workdir / "model"
-        if (workdir / RESULTS).exists() and folder.is_dir():
-            return json.loads((workdir / RESULTS).read_text(encoding="utf-8"))
+        if (results := finished(workdir, folder)) is not None:
+            return results
         checkpoints = Checkpoints(workdir / "checkpoints", config.keep_checkpoints)
         stack.enter_context(checkpoints)
         run = SingleRun(config, built)

@@ -63,14 +63,16 @@ def test_intact_checkpoints_are_resumed(written, capfd):
 def test_a_flipped_bit_is_never_silent(written, tmp_path, capfd, seed):
     folder = shutil.copytree(written, tmp_path / "flipped")
     where = flip_a_bit(folder, seed)
+    refused = ""
     try:
         step = resumed(folder)
     except FolderError as error:
-        assert str(folder) in str(error), where
-        return
+        refused = str(error)
     notice = capfd.readouterr().err
-    expected = "training resumes from step 3, 3 steps earlier" if step == 3 else ""
-    assert expected in notice, where
+    if refused:
+        assert str(folder) in refused, where
+    else:
+        assert step == 6 or "training resumes from step 3, 3 steps earlier" in notice, where
 
 
 @pytest.mark.parametrize("name", ["latest", "best"])
@@ -91,7 +93,7 @@ def test_no_checkpoint_is_touched_if_all_are_damaged(written, tmp_path):
     folder = shutil.copytree(written, tmp_path / "flipped")
     for step in ("3", "6"):
         flip_a_bit(folder / "latest" / step / "state" / "d", seed=0)
-    with pytest.raises(FolderError, match="every checkpoint in .*latest is damaged"):
+    with pytest.raises(FolderError, match=r"every checkpoint in .*latest is damaged"):
         resumed(folder)
     assert {path.name for path in (folder / "latest").iterdir()} >= {"3", "6"}
 

@@ -74,7 +74,7 @@ def test_a_config_without_a_field_it_needs(tmp_path):
     without = json.loads(path.read_text())
     del without["hidden_size"]
     write_json(path, without)
-    refused(tmp_path, path, "hidden_size")
+    refused(tmp_path, path, "hidden_size", "missing", kind=ConfigError)
 
 
 def test_every_weight_that_does_not_fit_is_named_at_once(tmp_path):

@@ -86,6 +86,7 @@ def test_no_other_file_counts_nor_where_the_folder_is(folder):
 def test_the_same_words_in_another_file_are_something_else(folder):
     ours, theirs = folder / "contrastive.json", folder / "config_sentence_transformers.json"
     ours.unlink()
+    write_json(theirs, {})
     before = fingerprint(folder)
     theirs.rename(ours)
     assert fingerprint(folder) != before

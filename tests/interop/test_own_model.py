@@ -1,6 +1,5 @@
 """An architecture that no other library knows is saved for this one, which needs its code."""
 
-import json
 import subprocess
 import sys
 
@@ -8,7 +7,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from folders import TEXTS, write_weights
+from folders import TEXTS, changed_by_hand, write_weights
 from safetensors.numpy import load_file
 
 import contrastive
@@ -109,6 +108,7 @@ def test_its_weights_have_the_names_of_its_own_arrays(tmp_path):
     weights["out.kernel"] = weights["out.kernel"][:, :5]
     weights["extra"] = np.zeros(2, np.float32)
     write_weights(tmp_path / "model.safetensors", weights)
+    changed_by_hand(tmp_path)
     with pytest.raises(FolderError) as error:
         load(tmp_path)
     for words in (str(tmp_path), "out.kernel", "(6, 5)", "(6, 6)", "extra is unknown"):
@@ -139,9 +139,8 @@ def test_its_code_is_not_run_because_a_folder_names_it(tmp_path):
 
 def test_a_folder_of_an_older_class_is_refused_by_name(tmp_path):
     made().save_pretrained(tmp_path)
-    about = json.loads((tmp_path / "contrastive.json").read_text())
-    about["model"]["depth"] = 3
-    (tmp_path / "contrastive.json").write_text(json.dumps(about))
+    about = changed_by_hand(tmp_path)
+    changed_by_hand(tmp_path, model={**about["model"], "depth": 3})
     with pytest.raises(FolderError) as error:
         load(tmp_path)
     assert str(tmp_path / "contrastive.json") in str(error.value)

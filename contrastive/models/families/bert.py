@@ -8,16 +8,28 @@ have one of these architectures.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, UInt32
+from pydantic import Field
 
-from contrastive.models.families.family import Compute, Family, HFConfig, expect
+from contrastive.errors import ConfigError
+from contrastive.models.families.family import (
+    Compute,
+    Depth,
+    Epsilon,
+    Family,
+    Fields,
+    HFConfig,
+    Rate,
+    Size,
+    check_heads,
+)
 from contrastive.models.linen.attention import attend, same_text
 from contrastive.models.linen.dropout import Dropout, text_dropout
-from contrastive.models.linen.layers import ACTIVATIONS, dense, layer_norm
+from contrastive.models.linen.layers import ACTIVATIONS, Activation, dense, layer_norm
 from contrastive.types import Tokens
 
 
@@ -131,6 +143,24 @@ class _Layer(nn.Module):
         return dense(features, self.dtype, name)
 
 
+class _Config(Fields):
+    vocab_size: Size
+    hidden_size: Size
+    embedding_size: Size | None = None
+    num_hidden_layers: Depth
+    num_attention_heads: Size
+    intermediate_size: Size
+    max_position_embeddings: Size
+    pad_token_id: Annotated[int, Field(ge=0, lt=2**24)] = 1
+    type_vocab_size: Size = 2
+    hidden_act: Activation = "gelu"
+    layer_norm_eps: Epsilon = 1e-12
+    hidden_dropout_prob: Rate = 0.1
+    attention_probs_dropout_prob: Rate = 0.1
+    position_embedding_type: Literal["absolute"] = "absolute"
+    is_decoder: Literal[False] = False
+
+
 class Bert(Family):
     """The family of BERT."""
 
@@ -158,31 +188,40 @@ class Bert(Family):
 
     @classmethod
     def build(cls, config: HFConfig, compute: Compute) -> BertEncoder:
-        expect(config, "position_embedding_type", ("absolute",))
-        expect(config, "hidden_act", tuple(ACTIVATIONS))
-        expect(config, "is_decoder", (False,))
-        width = config["hidden_size"]
-        expect(config, "embedding_size", (width,))
+        fields = _Config.of(config)
+        width, heads = fields.hidden_size, fields.num_attention_heads
+        if fields.embedding_size not in (None, width):
+            raise ConfigError(
+                f"embedding_size is {fields.embedding_size}, which is not supported; it must be "
+                f"hidden_size, {width}"
+            )
+        check_heads(width, heads)
+        first_position = cls.first_position(fields.pad_token_id)
+        if first_position >= fields.max_position_embeddings:
+            raise ConfigError(
+                f"max_position_embeddings is {fields.max_position_embeddings}, but the first "
+                f"{first_position} positions are not used; it must be larger"
+            )
         spec = Spec(
-            vocab_size=config["vocab_size"],
+            vocab_size=fields.vocab_size,
             width=width,
-            depth=config["num_hidden_layers"],
-            heads=config["num_attention_heads"],
-            mlp_width=config["intermediate_size"],
-            positions=config["max_position_embeddings"],
-            first_position=cls.first_position(config),
-            token_types=config.get("type_vocab_size", 2),
-            activation=config.get("hidden_act", "gelu"),
-            norm_eps=config.get("layer_norm_eps", 1e-12),
-            dropout=compute.rate(config.get("hidden_dropout_prob", 0.1)),
-            attention_dropout=compute.rate(config.get("attention_probs_dropout_prob", 0.1)),
+            depth=fields.num_hidden_layers,
+            heads=heads,
+            mlp_width=fields.intermediate_size,
+            positions=fields.max_position_embeddings,
+            first_position=first_position,
+            token_types=fields.type_vocab_size,
+            activation=fields.hidden_act,
+            norm_eps=fields.layer_norm_eps,
+            dropout=compute.rate(fields.hidden_dropout_prob),
+            attention_dropout=compute.rate(fields.attention_probs_dropout_prob),
         )
         return BertEncoder(spec, compute.dtype, compute.remat)
 
     @classmethod
-    def first_position(cls, config: HFConfig) -> int:
+    def first_position(cls, pad_token_id: int) -> int:
         """Returns the position id of a text's first token."""
-        del config
+        del pad_token_id
         return 0
 
 
@@ -192,5 +231,5 @@ class Roberta(Bert):
     model_types: ClassVar[tuple[str, ...]] = ("roberta", "xlm-roberta", "camembert")
 
     @classmethod
-    def first_position(cls, config: HFConfig) -> int:
-        return config.get("pad_token_id", 1) + 1
+    def first_position(cls, pad_token_id: int) -> int:
+        return pad_token_id + 1

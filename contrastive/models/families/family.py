@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self, TypeAlias
 
 import jax.numpy as jnp
+import pydantic
+from pydantic import Field
 
 from contrastive.errors import ConfigError
 from contrastive.lazy import modules_of
 from contrastive.parts import descendants
 
-__all__ = ["Compute", "Family", "HFConfig", "expect"]
+__all__ = [
+    "Compute",
+    "Depth",
+    "Epsilon",
+    "Family",
+    "Fields",
+    "HFConfig",
+    "Rate",
+    "Size",
+    "check_heads",
+]
 
 HFConfig = Mapping[str, Any]
 
@@ -64,8 +76,7 @@ class Family:
           number of tokens per text.
 
         Raises:
-          ConfigError: If config.json has an unsupported setting.
-          KeyError: If config.json lacks a required field.
+          ConfigError: If config.json lacks a field or has an unsupported setting.
         """
         raise TypeError(f"{cls.__name__} does not implement build; add this class method")
 
@@ -102,18 +113,64 @@ def family_of(config: HFConfig) -> type[Family]:
     return known[kind]
 
 
-def expect(config: HFConfig, field: str, allowed: tuple[Any, ...]) -> None:
-    """Checks that a field of config.json has a supported value.
+class Fields(pydantic.BaseModel):
+    """The fields of config.json that a family reads, with their types and limits.
+
+    A subclass declares them; other fields are ignored. A `Literal` names the values of a setting
+    that are supported.
+    """
+
+    model_config = pydantic.ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+    @classmethod
+    def of(cls, config: HFConfig) -> Self:
+        """Reads the fields; null counts as missing.
+
+        Args:
+          config: Fields of config.json.
+
+        Returns:
+          The fields.
+
+        Raises:
+          ConfigError: If a field is missing, or has a value that is not supported.
+        """
+        if not isinstance(config, Mapping):
+            raise ConfigError(f"expected an object with fields, got {config!r:.60}")
+        try:
+            return cls(**{name: x for name, x in config.items() if x is not None})
+        except pydantic.ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            field = ".".join(map(str, problem["loc"]))
+            if problem["type"] == "missing":
+                raise ConfigError(f"the field {field} is missing; add it") from None
+            reason = problem["msg"][0].lower() + problem["msg"][1:]
+            raise ConfigError(
+                f"{field} is {problem['input']!r:.60}, which is not supported: {reason}"
+            ) from None
+
+
+Size: TypeAlias = Annotated[int, Field(ge=1, le=2**24)]
+"""A number of rows or columns of a weight."""
+Depth: TypeAlias = Annotated[int, Field(ge=1, le=1024)]
+"""A number of layers."""
+Rate: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+"""A dropout rate."""
+Epsilon: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+"""An epsilon of a layer norm."""
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Checks that the attention heads have equal widths.
 
     Args:
-      config: Fields of config.json.
-      field: Name of the field; it may be missing or null.
-      allowed: Supported values.
+      width: Hidden size.
+      heads: Number of attention heads.
 
     Raises:
-      ConfigError: If the value is not supported.
+      ConfigError: If `heads` does not divide `width`.
     """
-    value = config.get(field)
-    if value is not None and value not in allowed:
-        supported = ", ".join(map(repr, allowed))
-        raise ConfigError(f"{field} is {value!r}, which is not supported; choose from {supported}")
+    if width % heads:
+        raise ConfigError(
+            f"num_attention_heads is {heads}, which does not divide hidden_size, {width}"
+        )

@@ -7,16 +7,28 @@ global attention in all layers, so that other libraries can load it.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
+from pydantic import Field
 
-from contrastive.models.families.family import Compute, Family, HFConfig, expect
+from contrastive.errors import ConfigError
+from contrastive.models.families.family import (
+    Compute,
+    Depth,
+    Epsilon,
+    Family,
+    Fields,
+    HFConfig,
+    Rate,
+    Size,
+    check_heads,
+)
 from contrastive.models.linen.attention import attend, same_text
 from contrastive.models.linen.dropout import Dropout, text_dropout
-from contrastive.models.linen.layers import ACTIVATIONS, dense, layer_norm, rotate
+from contrastive.models.linen.layers import ACTIVATIONS, Activation, dense, layer_norm, rotate
 from contrastive.types import Tokens
 
 
@@ -149,21 +161,49 @@ def _norm(spec: Spec, dtype: Any, name: str) -> nn.LayerNorm:
     return layer_norm(spec.norm_eps, dtype, name, bias=spec.norm_bias)
 
 
-def _is_local(config: HFConfig) -> list[bool]:
-    depth = config["num_hidden_layers"]
-    if kinds := config.get("layer_types"):
-        return [kind == "sliding_attention" for kind in kinds[:depth]]
-    every = config.get("global_attn_every_n_layers", 3)
-    return [number % every != 0 for number in range(depth)]
+Theta: TypeAlias = Annotated[float, Field(gt=0)]
 
 
-def _theta(config: HFConfig, local: bool) -> float:
-    """Reads `rope_parameters`, or, in older files, a field for each kind of layer."""
-    name = "sliding_attention" if local else "full_attention"
-    rope = (config.get("rope_parameters") or {}).get(name) or {}
-    expect(rope, "rope_type", ("default",))
-    field, default = ("local_rope_theta", 10_000.0) if local else ("global_rope_theta", 160_000.0)
-    return float(rope.get("rope_theta") or config.get(field) or default)
+class _Rope(Fields):
+    rope_type: Literal["default"] = "default"
+    rope_theta: Theta | None = None
+
+
+class _Config(Fields):
+    vocab_size: Size
+    hidden_size: Size
+    num_hidden_layers: Depth
+    num_attention_heads: Size
+    intermediate_size: Size
+    max_position_embeddings: Size = 8192
+    hidden_activation: Activation = "gelu"
+    norm_eps: Epsilon = 1e-5
+    norm_bias: bool = False
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    embedding_dropout: Rate = 0.0
+    attention_dropout: Rate = 0.0
+    mlp_dropout: Rate = 0.0
+    local_attention: Size = 128
+    layer_types: list[Literal["sliding_attention", "full_attention"]] = Field(default_factory=list)
+    global_attn_every_n_layers: Size = 3
+    rope_parameters: dict[str, Any] = Field(default_factory=dict)
+    local_rope_theta: Theta = 10_000.0
+    global_rope_theta: Theta = 160_000.0
+
+    @property
+    def is_local(self) -> list[bool]:
+        """For each layer, whether its attention is local."""
+        depth = self.num_hidden_layers
+        if self.layer_types:
+            return [kind == "sliding_attention" for kind in self.layer_types[:depth]]
+        return [number % self.global_attn_every_n_layers != 0 for number in range(depth)]
+
+    def theta(self, local: bool) -> float:
+        """Reads `rope_parameters`, or, in older files, a field for each kind of layer."""
+        name = "sliding_attention" if local else "full_attention"
+        rope = _Rope.of(self.rope_parameters.get(name) or {})
+        return rope.rope_theta or (self.local_rope_theta if local else self.global_rope_theta)
 
 
 def hf_config(spec: Spec) -> dict[str, Any]:
@@ -213,26 +253,31 @@ class ModernBert(Family):
 
     @classmethod
     def build(cls, config: HFConfig, compute: Compute) -> ModernBertEncoder:
-        expect(config, "hidden_activation", tuple(ACTIVATIONS))
-        layers = _is_local(config)
-        thetas = {is_local: _theta(config, is_local) for is_local in (True, False)}
+        fields = _Config.of(config)
+        layers = fields.is_local
+        if len(layers) != fields.num_hidden_layers:
+            raise ConfigError(
+                f"layer_types has {len(layers)} entries, but num_hidden_layers is "
+                f"{fields.num_hidden_layers}"
+            )
+        check_heads(fields.hidden_size, fields.num_attention_heads)
+        thetas = {local: fields.theta(local) for local in set(layers)}
+        window = fields.local_attention // 2
         spec = Spec(
-            vocab_size=config["vocab_size"],
-            width=config["hidden_size"],
-            heads=config["num_attention_heads"],
-            mlp_width=config["intermediate_size"],
-            windows=tuple(
-                config.get("local_attention", 128) // 2 if is_local else None for is_local in layers
-            ),
-            thetas=tuple(thetas[is_local] for is_local in layers),
-            max_length=config.get("max_position_embeddings", 8192),
-            activation=config.get("hidden_activation", "gelu"),
-            norm_eps=config.get("norm_eps", 1e-5),
-            norm_bias=config.get("norm_bias", False),
-            attention_bias=config.get("attention_bias", False),
-            mlp_bias=config.get("mlp_bias", False),
-            embedding_dropout=compute.rate(config.get("embedding_dropout", 0.0)),
-            attention_dropout=compute.rate(config.get("attention_dropout", 0.0)),
-            mlp_dropout=compute.rate(config.get("mlp_dropout", 0.0)),
+            vocab_size=fields.vocab_size,
+            width=fields.hidden_size,
+            heads=fields.num_attention_heads,
+            mlp_width=fields.intermediate_size,
+            windows=tuple(window if local else None for local in layers),
+            thetas=tuple(thetas[local] for local in layers),
+            max_length=fields.max_position_embeddings,
+            activation=fields.hidden_activation,
+            norm_eps=fields.norm_eps,
+            norm_bias=fields.norm_bias,
+            attention_bias=fields.attention_bias,
+            mlp_bias=fields.mlp_bias,
+            embedding_dropout=compute.rate(fields.embedding_dropout),
+            attention_dropout=compute.rate(fields.attention_dropout),
+            mlp_dropout=compute.rate(fields.mlp_dropout),
         )
         return ModernBertEncoder(spec, compute.dtype, compute.remat)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from typing import Annotated, TypeAlias
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
+from pydantic import AfterValidator
 
 
 def gelu(x: Array) -> Array:
@@ -38,6 +40,16 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "silu": nn.silu,
     "swish": nn.silu,
 }
+
+
+def _known(name: str) -> str:
+    if name not in ACTIVATIONS:
+        raise ValueError(f"choose from {', '.join(ACTIVATIONS)}")
+    return name
+
+
+Activation: TypeAlias = Annotated[str, AfterValidator(_known)]
+"""The name of an activation function."""
 
 
 def rotate(
