@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import collections
-import hashlib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from contrastive.cache import cached_file
 from contrastive.data.config import Data, Pretrained, WordPiece
 from contrastive.data.tokens import BERT_NAMES, FIRST, LAST, SPECIAL, UNKNOWN, Tokenizer
+from contrastive.digests import digest_of
 from contrastive.errors import ConfigError
-from contrastive.files import cache_directory, replacing
 from contrastive.sources._examples import Examples
 
 _MOST_LETTERS = 1000  # words with rarer characters become unknown
@@ -41,15 +42,15 @@ def open_tokenizer(data: Data, source: Examples, *, special_tokens: bool) -> Tok
 def _wordpiece(settings: WordPiece, source: Examples) -> tokenizers.Tokenizer:
     """Trains a tokenizer; the result is cached by examples and settings."""
     identity = (source.fingerprint, settings.model_dump_json(), tokenizers.__version__)
-    name = hashlib.blake2b(repr(identity).encode(), digest_size=16).hexdigest()
-    saved = cache_directory("tokenizers") / f"{name}.json"
-    if not saved.exists():
+
+    def train(path: Path) -> None:
         tokenizer = train_wordpiece(
             _Texts(source), vocab_size=settings.vocab_size, lowercase=settings.lowercase
         )
-        with replacing(saved) as partial:
-            tokenizer.save(str(partial))
-    return tokenizers.Tokenizer.from_file(str(saved))
+        tokenizer.save(str(path))
+
+    key = digest_of(repr(identity).encode())
+    return tokenizers.Tokenizer.from_file(str(cached_file("tokenizers", key, ".json", train)))
 
 
 class _Texts:

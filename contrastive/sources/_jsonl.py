@@ -15,8 +15,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, PositiveInt
 
+from contrastive.cache import cached_file
+from contrastive.digests import file_digest
 from contrastive.errors import DataError
-from contrastive.files import cache_directory, replacing
 from contrastive.lazy import np
 from contrastive.sources._example import Example, check_row, example_of
 from contrastive.sources._examples import Examples, describe, table_of
@@ -85,11 +86,12 @@ def open_file(path: Path, limit: int | None = None) -> Examples:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     status = path.stat()
-    return _open_file(path, limit, (status.st_size, status.st_mtime_ns))
+    stamp = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return _open_file(path, limit, stamp)
 
 
 @functools.lru_cache(maxsize=256)
-def _open_file(path: Path, limit: int | None, stamp: tuple[int, int]) -> Examples:
+def _open_file(path: Path, limit: int | None, stamp: tuple[int, ...]) -> Examples:
     del stamp
     plain = _unpack(path) if path.suffix == ".gz" else path
     places, table, fingerprint = _scan(plain, path)
@@ -167,18 +169,15 @@ def _decode(line: bytes, where: str):
 
 
 def _unpack(path: Path) -> Path:
-    stat = path.stat()
-    identity = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
-    name = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
-    plain = cache_directory("jsonl") / f"{name}.jsonl"
-    if not plain.exists():
+    def unpack(plain: Path) -> None:
         try:
-            with (
-                replacing(plain) as partial,
-                gzip.open(path, "rb") as packed,
-                open(partial, "wb") as unpacked,
-            ):
+            with gzip.open(path, "rb") as packed, open(plain, "wb") as unpacked:
                 shutil.copyfileobj(packed, unpacked, 1 << 20)
-        except (EOFError, zlib.error, OSError) as error:
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise DataError(f"{path}: cannot be unpacked, {error}") from None
-    return plain
+
+    try:
+        key = file_digest(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read, {error.strerror}") from None
+    return cached_file("jsonl", key, ".jsonl", unpack)

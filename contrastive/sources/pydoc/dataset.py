@@ -13,6 +13,7 @@ import importlib.metadata
 import io
 import logging
 import re
+import shutil
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ import tensorflow_datasets as tfds
 from filelock import FileLock
 from tqdm import tqdm
 
+from contrastive.digests import check_manifest, write_manifest
+from contrastive.errors import FolderError
 from contrastive.files import cache_directory
 
 SPLITS = ("train", "validation", "test")
@@ -106,11 +109,27 @@ def prepare() -> Pydoc:
     # created, so that happens under the lock as well.
     with FileLock(folder / "pydoc.lock"):
         builder = Pydoc(data_dir=str(folder))
+        if builder.is_prepared() and not _is_intact(Path(builder.data_dir)):
+            shutil.rmtree(builder.data_dir)
+            builder = Pydoc(data_dir=str(folder))
         if not builder.is_prepared():
             tfds.disable_progress_bar()  # our bar counts files; theirs counts what is already read
             with contextlib.redirect_stdout(io.StringIO()):
                 builder.download_and_prepare()
+            write_manifest(Path(builder.data_dir))
         return builder
+
+
+def _is_intact(folder: Path) -> bool:
+    """Returns whether the data set is as it was written; explains why not."""
+    try:
+        if check_manifest(folder):
+            return True
+        problem = f"{folder} was not completed"
+    except FolderError as error:
+        problem = str(error)
+    print(f"contrastive: {problem}; the data set is prepared again", file=sys.stderr)
+    return False
 
 
 def _not_about_configs(record: logging.LogRecord) -> bool:
