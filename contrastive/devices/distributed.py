@@ -7,15 +7,18 @@ import os
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax._src.distributed import global_state  # its client, which has no public name
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from contrastive.devices.peers import Peers, without_stack_traces
 from contrastive.errors import ConfigError
 
 _SETTINGS = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 # Set by launchers of several processes, for which JAX detects the addresses.
 _COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 _HOST_LISTS = ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES")
+_peers: Peers | None = None
 
 
 def initialize() -> None:
@@ -29,6 +32,17 @@ def initialize() -> None:
     """
     if jax.distributed.is_initialized():
         return
+    with without_stack_traces():
+        _initialize()
+    if jax.distributed.is_initialized() and global_state.num_processes > 1:
+        global _peers
+        _peers = Peers(global_state.client, global_state.process_id, global_state.num_processes)
+        _peers.start()
+        if global_state.process_id:
+            _peers.end_if_aborted()
+
+
+def _initialize() -> None:
     settings = {name: os.environ[name] for name in _SETTINGS if os.environ.get(name)}
     if settings:
         address, processes, process = (settings.get(name, "") for name in _SETTINGS)
@@ -40,6 +54,17 @@ def initialize() -> None:
         jax.distributed.initialize(address, int(processes), int(process))
     elif _several_processes():
         jax.distributed.initialize()
+
+
+def peers() -> Peers | None:
+    """Returns what watches the other processes; None if there are none."""
+    return _peers
+
+
+def at_step(step: int) -> None:
+    """Notes the number of updates made, for the messages of other processes."""
+    if _peers is not None:
+        _peers.step = step
 
 
 def _several_processes() -> bool:

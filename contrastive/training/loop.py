@@ -118,6 +118,7 @@ class Loop:
                 log_now = step == 0 or self._due(step + 1, config.log_steps)
                 state, metrics = runs.step(state, batch.batch, log_now)
                 step += 1
+                distributed.at_step(step)
                 sound = log.note(step, metrics, batch.padding)
                 # The next batch is prepared while the devices compute. From here on, feed.position
                 # is the position before that batch, which belongs to this state.
