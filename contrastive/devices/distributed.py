@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+import threading
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +15,15 @@ from jax._src.distributed import global_state  # its client, which has no public
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from contrastive.devices.peers import Peers, without_stack_traces
+from contrastive.devices.peers import LOST, Peers, without_stack_traces
 from contrastive.errors import ConfigError
 
 _SETTINGS = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 # Set by launchers of several processes, for which JAX detects the addresses.
 _COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 _HOST_LISTS = ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES")
+_NOTICE_SECONDS = 15.0
+_CONNECT_SECONDS = 290.0  # JAX aborts after 300
 _peers: Peers | None = None
 
 
@@ -32,7 +38,7 @@ def initialize() -> None:
     """
     if jax.distributed.is_initialized():
         return
-    with without_stack_traces():
+    with without_stack_traces(), _explaining_waits():
         _initialize()
     if jax.distributed.is_initialized() and global_state.num_processes > 1:
         global _peers
@@ -40,6 +46,37 @@ def initialize() -> None:
         _peers.start()
         if global_state.process_id:
             _peers.end_if_aborted()
+
+
+@contextlib.contextmanager
+def _explaining_waits() -> Iterator[None]:
+    """Context that waits for the other processes; says so, and ends before JAX would abort."""
+    described = ", ".join(f"{n}={os.environ[n]}" for n in _SETTINGS if os.environ.get(n))
+
+    def explain() -> None:
+        print(
+            f"contrastive: waiting for the other processes ({described or 'of this cluster'})",
+            file=sys.stderr,
+        )
+
+    def end() -> None:
+        message = (
+            f"contrastive: the other processes did not connect in {_CONNECT_SECONDS:.0f} s "
+            f"({described or 'of this cluster'}). Start all of them, with the same address and "
+            "number of processes\n"
+        )
+        os.write(sys.stderr.fileno(), message.encode())
+        os._exit(LOST)
+
+    timers = [threading.Timer(_NOTICE_SECONDS, explain), threading.Timer(_CONNECT_SECONDS, end)]
+    for timer in timers:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield
+    finally:
+        for timer in timers:
+            timer.cancel()
 
 
 def _initialize() -> None:
@@ -59,6 +96,11 @@ def _initialize() -> None:
 def peers() -> Peers | None:
     """Returns what watches the other processes; None if there are none."""
     return _peers
+
+
+def expected_processes() -> int:
+    """Returns the number of processes that this one was told of."""
+    return global_state.num_processes
 
 
 def at_step(step: int) -> None:

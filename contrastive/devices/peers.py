@@ -122,7 +122,7 @@ class Peers:
 
     def _was_lost(self, number: int) -> str:
         _, _, step = self._seen[number][0].partition(" ")
-        return f"was lost at step {step}" if step else "was lost before its first step"
+        return f"was lost; it was last heard from at step {step or 0}"
 
     def _key(self, number: int) -> str:
         return f"{_ROOM}/{number}"
@@ -144,7 +144,7 @@ class Peers:
         if not self._ending.acquire(blocking=False):
             return
         message = (
-            f"contrastive: {reason}, so process {self._process} ends too. All saved checkpoints "
+            f"contrastive: {reason}, and process {self._process} ends too. All saved checkpoints "
             "are intact; start all processes again with the same command to resume\n"
         )
         os.write(sys.stderr.fileno(), message.encode())

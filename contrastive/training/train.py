@@ -98,4 +98,5 @@ def _settings(config: Experiment, workdir: Path, folder: Path, overwrite: bool) 
         "the folder of the run": str(workdir.absolute()),
         "the folder of the model": str(folder.absolute()),
         "whether to overwrite": overwrite,
+        "the number of processes": distributed.expected_processes(),
     }

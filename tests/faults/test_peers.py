@@ -122,7 +122,7 @@ def test_a_killed_process_ends_the_other(tmp_path, lost):
     output, code = outputs(processes)[1 - lost]
     assert time.monotonic() - killed < 30
     assert code == 75
-    assert f"process {lost} was lost at step " in output
+    assert f"process {lost} was lost; it was last heard from at step " in output
     assert "start all processes again with the same command to resume" in output
 
 

@@ -125,7 +125,7 @@ def _is_intact(folder: Path) -> bool:
     try:
         if check_manifest(folder):
             return True
-        problem = f"{folder} was not completed"
+        problem = f"{folder} is incomplete or of an older version"
     except FolderError as error:
         problem = str(error)
     print(f"contrastive: {problem}; the data set is prepared again", file=sys.stderr)
