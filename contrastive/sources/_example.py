@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -11,6 +10,8 @@ from typing import Any, NamedTuple
 from contrastive.errors import DataError
 
 __all__ = ["Example"]
+
+_LARGEST = 3.4028235e38  # of float32
 
 
 class Example(NamedTuple):
@@ -132,11 +133,20 @@ def _check_scores(row: Mapping[str, Any], of: str, where: str) -> None:
             f'{where}: "{field}" must be a list of {count} numbers, one for each text of "{of}"'
         )
     for score in value:
-        number = isinstance(score, Real) and not isinstance(score, bool)
-        if not number or not math.isfinite(score):
+        if not is_finite(score):
             raise DataError(
-                f'{where}: "{field}" must be finite numbers, but contains {score!r:.60}'
+                f'{where}: "{field}" must be finite numbers (in float32), but contains {score!r:.60}'
             )
+
+
+def is_finite(value: Any) -> bool:
+    """Returns whether a value is a number that is finite in float32."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return abs(float(value)) <= _LARGEST  # False if not a number
+    except OverflowError:  # an integer with hundreds of digits
+        return False
 
 
 def check_whole(text: str, field: str, where: str) -> None:

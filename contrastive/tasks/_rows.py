@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import json
-import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from contrastive.errors import DataError
-from contrastive.sources._example import check_whole
+from contrastive.sources._example import check_whole, is_finite
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:
@@ -96,17 +94,15 @@ def text(row: dict[str, Any], field: str, where: str) -> str:
 def number(row: dict[str, Any], field: str, where: str) -> float:
     """Returns the value of a field that must be a finite number."""
     value = row.get(field)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        with contextlib.suppress(OverflowError):  # an integer with hundreds of digits
-            if math.isfinite(value):
-                return float(value)
+    if is_finite(value):
+        return float(value)
     raise DataError(f'{where}: "{field}" must be a finite number, got {value!r:.60}')
 
 
 def label(row: dict[str, Any], field: str, where: str) -> str:
     """Returns a class label, a string or an integer; 3 and "3" are the same class."""
     value = row.get(field)
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and is_finite(value):
         return str(value)
     return text(row, field, where)
 

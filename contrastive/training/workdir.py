@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from contrastive.errors import FolderError, Naming
 from contrastive.files import write_json
+from contrastive.json_files import read_json
 from contrastive.parts import foreign_parts, foreign_traits
 from contrastive.settings import differences
 from contrastive.training.experiment import Experiment
@@ -92,8 +92,8 @@ def _refuse_older_version(workdir: Path) -> None:
 def _stored_config(workdir: Path) -> object:
     """Returns the contents of config.json; None if it is damaged, which `load_config` reports."""
     try:
-        return json.loads((workdir / _CONFIG).read_bytes())
-    except ValueError:
+        return read_json(workdir / _CONFIG, Any)
+    except FolderError:
         return None
 
 
@@ -149,7 +149,7 @@ def _remove_other_run(workdir: Path, config: Experiment, inputs: Mapping[str, st
     try:
         check(workdir, config)
         check_inputs(workdir, inputs)
-    except (FolderError, FileNotFoundError):
+    except FolderError:
         # The lock stays so that no other process uses the folder, and the config is removed last so
         # that the rest still belongs to a run if the removal is interrupted.
         names = sorted({path.name for path in workdir.iterdir()} - {_LOCK, _CONFIG})
@@ -168,7 +168,7 @@ def check_inputs(workdir: Path, inputs: Mapping[str, str]) -> None:
     Raises:
       FolderError: If some inputs differ; the message names them.
     """
-    started = json.loads((workdir / _INPUTS).read_text(encoding="utf-8"))
+    started = _stored_inputs(workdir)
     names = dict.fromkeys([*inputs, *started])
     changed = [name for name in names if inputs.get(name) != started.get(name)]
     if changed:
@@ -185,10 +185,11 @@ def check_inputs(workdir: Path, inputs: Mapping[str, str]) -> None:
 
 def is_sweep(workdir: Path) -> bool:
     """Returns whether a folder is that of a sweep, which may be unfinished."""
-    try:
-        return "axes" in json.loads((workdir / _INPUTS).read_bytes())
-    except (FileNotFoundError, ValueError):
-        return False
+    return (workdir / _INPUTS).exists() and "axes" in _stored_inputs(workdir)
+
+
+def _stored_inputs(workdir: Path) -> dict[str, Any]:
+    return read_json(workdir / _INPUTS, dict[str, Any], remedy="restore it from a copy")
 
 
 def load_config(
@@ -207,18 +208,19 @@ def load_config(
       FolderError: If there is no config, or it cannot be read.
     """
     path = workdir / _CONFIG
+    if not path.exists():
+        raise FolderError(f"{path}: no such file; is {workdir} the folder of a run?")
+    stored = read_json(path, dict[str, Any], remedy="restore it from a copy")
     try:
-        stored = json.loads(path.read_bytes())
         with foreign_parts(foreign, _traits(workdir)):
             return Experiment(**current(stored))
-    except FileNotFoundError:
-        raise FolderError(f"{path}: no such file; is {workdir} the folder of a run?") from None
-    except (OSError, ValueError, TypeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise FolderError(f"{path} is not a config of this version: {error}") from None
 
 
 def _traits(workdir: Path) -> dict[str, Any]:
     """Returns the stored traits of custom parts; older folders have none."""
     path = workdir / _PARTS
-    stored = json.loads(path.read_bytes()) if path.exists() else {}
-    return {kind: traits for kind, traits in stored.items() if isinstance(traits, dict)}
+    if not path.exists():
+        return {}
+    return read_json(path, dict[str, dict[str, Any]], remedy="remove it; a resumed run restores it")

@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from contrastive.errors import DataError
-from contrastive.sources._example import Example
+from contrastive.sources._example import Example, is_finite
 from contrastive.sources._examples import Examples
 from contrastive.tasks._rows import read_lines, read_rows, text
 
@@ -197,9 +197,10 @@ def _tab_separated(path: Path) -> Iterator[tuple[str, str, str, int]]:
         row = line.rstrip("\r\n").split("\t")
         if number == 0 and row[-1] == "score":
             continue
-        if len(row) != 3 or not re.fullmatch(r"-?[0-9]+", row[2]):
+        if len(row) != 3 or not re.fullmatch(r"-?[0-9]{1,9}", row[2]):
             raise DataError(
-                f"{where}: expected query-id, corpus-id and an integer score, separated by tabs; "
+                f"{where}: expected query-id, corpus-id and an integer score of at most 9 digits, "
+                "separated by tabs; "
                 f"got {line!r:.80}"
             )
         yield where, row[0], row[1], int(row[2])
@@ -212,19 +213,22 @@ def _by_id(path: Path, field: str) -> dict[str, str]:
         id = _id(row, field, where)
         if id in texts:
             raise DataError(f"{where}: {field} {id!r} occurs twice; ids must be unique")
-        texts[id] = f"{row.get('title') or ''} {text(row, 'text', where)}".strip()
+        title = text(row, "title", where) if row.get("title") is not None else ""
+        texts[id] = f"{title} {text(row, 'text', where)}".strip()
     return texts
 
 
 def _id(row: dict[str, Any], field: str, where: str) -> str:
     value = row.get(field)
-    if isinstance(value, int) and not isinstance(value, bool) and field != "_id":
+    if isinstance(value, int) and is_finite(value) and field != "_id":
         return str(value)  # FlagEmbedding also allows integer ids
     return text(row, field, where)
 
 
 def _gain(row: dict[str, Any], where: str) -> int:
     value = row.get("relevance")
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise DataError(f'{where}: "relevance" must be an integer, got {value!r:.60}')
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 10**9:
+        raise DataError(
+            f'{where}: "relevance" must be an integer of at most 9 digits, got {value!r:.60}'
+        )
     return value
