@@ -26,6 +26,9 @@ def _inside(path: str) -> str:
 PathInside: TypeAlias = Annotated[str, pydantic.AfterValidator(_inside)]
 
 
+Length: TypeAlias = Annotated[int, Field(gt=0, le=2**20)]
+
+
 class _Fields(pydantic.BaseModel):
     """Fields that are read; other libraries may write others."""
 
@@ -108,8 +111,8 @@ class OurFile(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    query_length: PositiveInt | None = None
-    document_length: PositiveInt | None = None
+    query_length: Length | None = None
+    document_length: Length | None = None
     temperature: PositiveFloat | None = None
     pooling: Literal["mean", "cls", "last_token"] | None = None
     normalize: bool | None = None
