@@ -12,7 +12,7 @@ from contrastive.encoder import Encoder
 from contrastive.errors import ConfigError
 from contrastive.lazy import optional
 from contrastive.runs import Report, Run, SweepTable, folder_of
-from contrastive.sweeps.grid import Grid
+from contrastive.sweeps.grid import Grid, check_sweeps
 from contrastive.sweeps.sweep import run_sweep
 from contrastive.tables import Scores
 from contrastive.tasks._evaluator import Evaluator
@@ -69,7 +69,7 @@ def sweep(
       The table of all runs.
 
     Raises:
-      ConfigError: If settings are incompatible.
+      ConfigError: If settings are incompatible, or nothing is swept.
       DataError: If the data cannot be used.
       FolderError: If the folder belongs to another sweep or a run.
       SaveError: If a checkpoint cannot be written.
@@ -80,6 +80,7 @@ def sweep(
         if isinstance(values, str) or not isinstance(values, Iterable):
             raise ConfigError(f"is {values!r}; give a list of values", field=name)
     numbers = {name: tuple(map(_as_number, values)) for name, values in axes.items()}
+    check_sweeps(numbers, seeds)
     grid = Grid(experiment, numbers, seeds)
     table = run_sweep(grid, Path(workdir))
     if table is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 __all__ = [
@@ -73,6 +74,22 @@ class SaveError(UserError, RuntimeError):
 
 class DivergedError(UserError, RuntimeError):
     """A loss, gradient or update that was not finite. The update was not applied."""
+
+
+@contextlib.contextmanager
+def fields_named(name: Naming) -> Iterator[None]:
+    """Context whose errors name fields as a command does.
+
+    Args:
+      name: Maps a field to its name, such as a flag.
+
+    Raises:
+      UserError: The error of the block, of the same type.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(error.worded(name)) from error
 
 
 def __dir__() -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Self, Union
+from typing import Annotated, Any, ClassVar, Self, TypeAlias, Union
 
 import pydantic
 
@@ -87,6 +87,23 @@ class Config(pydantic.BaseModel):
         for name in path.split("."):
             value = _child(value, name)
         return value
+
+
+_SMALLEST = 2.0**-126  # the smallest normal number of float32; devices round smaller ones to 0
+
+
+def _not_zero_in_float32(value: float) -> float:
+    if value < _SMALLEST:
+        raise ConfigError(
+            f"is {value!r}, which is 0 in float32; set it to at least {_SMALLEST:.1e}", field=ITSELF
+        )
+    return value
+
+
+PositiveFloat32: TypeAlias = Annotated[
+    float, pydantic.Field(gt=0), pydantic.AfterValidator(_not_zero_in_float32)
+]
+"""A positive number that is still positive in float32, such as a temperature."""
 
 
 def one_of(**choices: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,9 +12,10 @@ import pydantic
 import tyro
 
 from contrastive.cli.experiment_files import experiment_file, load_experiments
+from contrastive.cli.experiment_flags import flag_namer, refusal
 from contrastive.cli.flags import REGISTRY
 from contrastive.cli.stopping import stoppable
-from contrastive.errors import ConfigError
+from contrastive.errors import ConfigError, fields_named
 from contrastive.training.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -75,14 +77,13 @@ def train_file(file: str, arguments: list[str]) -> None:
       ConfigError: If the file or its setting is missing, or a value is invalid.
       UserError: If the experiment cannot be trained.
     """
-    settings = load_experiments(experiment_file(file))
-    chosen = _chosen(file, settings, arguments)
+    chosen, default = _chosen(file, arguments)
 
     def command(
         workdir: Path,
         setting: str = chosen,
-        experiment: Annotated[Experiment, tyro.conf.arg(name="")] = settings[chosen],
-    ) -> tuple[Path, Experiment]:
+        experiment: Annotated[Experiment, tyro.conf.arg(name="")] = default,
+    ) -> tuple[Path, Any]:
         """Train or resume a run.
 
         Choose a part by name, and then set its fields: loss.function:hard-negative
@@ -96,17 +97,16 @@ def train_file(file: str, arguments: list[str]) -> None:
         del setting
         return workdir, experiment
 
-    workdir, experiment = _parse(command, f"contrastive train {file}", arguments)
-    with stoppable():
+    workdir, fields = _parse(command, f"contrastive train {file}", arguments, default)
+    with stoppable(), fields_named(flag_namer(default)):
+        experiment = Experiment(**fields)
         from contrastive.devices.distributed import is_first
         from contrastive.training.train import train_experiment
 
         results = train_experiment(experiment, workdir)
-        if not is_first():
-            return
         if results is None:
-            print(f"Stopped and saved in {workdir}. Run the same command again to resume.")
-        else:
+            raise KeyboardInterrupt(f"The run is saved in {workdir}")
+        if is_first():
             _show(results, workdir)
 
 
@@ -121,31 +121,29 @@ def sweep_file(file: str, arguments: list[str]) -> None:
       ConfigError: If the file or its setting is missing, or a value is invalid.
       UserError: If the experiment cannot be swept.
     """
-    workdir, grid = _grid(file, arguments)
-    with stoppable():
+    chosen, default = _chosen(file, arguments)
+    with stoppable(), fields_named(flag_namer(default)):
+        workdir, grid = _grid(file, chosen, default, arguments)
         from contrastive.sweeps.sweep import run_sweep
 
         table = run_sweep(grid, workdir)
         if table is None:
-            print(f"Stopped and saved in {workdir}. Run the same command again to resume.")
-        else:
-            _show_sweep(table, workdir)
+            raise KeyboardInterrupt(f"The sweep is saved in {workdir}")
+        _show_sweep(table, workdir)
 
 
-def _grid(file: str, arguments: list[str]) -> tuple[Path, Grid]:
+def _grid(file: str, chosen: str, default: Experiment, arguments: list[str]) -> tuple[Path, Grid]:
     """Returns the folder and the settings of a sweep."""
-    from contrastive.sweeps.grid import Grid, take_axes
+    from contrastive.sweeps.grid import Grid, check_sweeps, take_axes
 
-    settings = load_experiments(experiment_file(file))
-    chosen = _chosen(file, settings, arguments)
-    axes, rest = take_axes(arguments, settings[chosen])
+    axes, rest = take_axes(arguments, default)
 
     def command(
         workdir: Path,
         seeds: pydantic.PositiveInt = 1,
         setting: str = chosen,
-        experiment: Annotated[Experiment, tyro.conf.arg(name="")] = settings[chosen],
-    ) -> tuple[Path, int, Experiment]:
+        experiment: Annotated[Experiment, tyro.conf.arg(name="")] = default,
+    ) -> tuple[Path, int, Any]:
         """Train an experiment at many settings: a flag with several numbers is swept.
 
         Choose a part by name, and then set its fields: loss.function:hard-negative
@@ -161,8 +159,9 @@ def _grid(file: str, arguments: list[str]) -> tuple[Path, Grid]:
         del setting
         return workdir, seeds, experiment
 
-    workdir, seeds, base = _parse(command, f"contrastive sweep {file}", rest)
-    return workdir, Grid(base, axes, seeds)
+    workdir, seeds, fields = _parse(command, f"contrastive sweep {file}", rest, default)
+    check_sweeps(axes, seeds)
+    return workdir, Grid(Experiment(**fields), axes, seeds)
 
 
 def _show_sweep(table: Mapping[str, Any], workdir: Path) -> None:
@@ -180,26 +179,32 @@ def _show_sweep(table: Mapping[str, Any], workdir: Path) -> None:
     print(f"\ntable: {workdir / 'sweep.json'}{f'   picture: {picture}' if picture else ''}")
 
 
-def _parse(command: Any, program: str, arguments: list[str]) -> Any:
-    return tyro.cli(
+def _parse(command: Any, program: str, arguments: list[str], default: Experiment) -> Any:
+    """Parses the words of a command line, and refuses those that belong to no flag."""
+    parsed, unknown = tyro.cli(
         command,
         prog=program,
         args=arguments,
         config=(tyro.conf.CascadeSubcommandArgs,),
         registry=REGISTRY,
+        return_unknown_args=True,
     )
+    if unknown:
+        raise refusal(unknown, arguments, default, list(signature(command).parameters))
+    return parsed
 
 
 class _Setting(pydantic.BaseModel):
     setting: str = "default"
 
 
-def _chosen(file: str, settings: Mapping[str, Experiment], arguments: list[str]) -> str:
-    """Finds the setting first, as it determines the defaults of all other flags."""
+def _chosen(file: str, arguments: list[str]) -> tuple[str, Experiment]:
+    """Returns the name of the setting, and its experiment: the defaults of all other flags."""
+    settings = load_experiments(experiment_file(file))
     chosen = tyro.cli(_Setting, args=arguments, return_unknown_args=True, add_help=False)[0].setting
     if chosen not in settings:
         raise ConfigError(f"{file} has no setting {chosen!r}; it has {', '.join(settings)}")
-    return chosen
+    return chosen, settings[chosen]
 
 
 def _show(results: Mapping[str, Any], workdir: Path) -> None:

@@ -9,16 +9,22 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pydantic
 import tyro
-from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+    StructConstructorSpec,
+    StructFieldSpec,
+)
 
-from contrastive.parts import Part
+from contrastive.parts import KIND, Part
 from contrastive.settings import Config
 from contrastive.writers._writer import Writer
 
 _WRITERS = tuple[Writer, ...]
 
 REGISTRY = ConstructorRegistry()
-"""Registry for `tyro.cli` that makes the flags of configs."""
+"""Registry for `tyro.cli` that makes the flags of configs, which it parses to mappings."""
 
 
 @REGISTRY.struct_rule
@@ -42,19 +48,53 @@ def _config(info: Any) -> StructConstructorSpec | None:
             )
         )
     # Fields that flags cannot represent keep the values of the experiment file.
-    make = functools.partial(_make, info.type, written, fixed)
-    return StructConstructorSpec(instantiate=make, fields=tuple(fields))
+    gather = functools.partial(_gathered, info.type, written, fixed)
+    return StructConstructorSpec(instantiate=gather, fields=tuple(fields))
 
 
-def _make(
+def _gathered(
     config: type[Config],
     written: Mapping[str, tuple[Writer, ...]],
     fixed: Mapping[str, Any],
     /,
     **values: Any,
-) -> Config:
+) -> dict[str, Any]:
+    """Returns the values of a config's fields by name.
+
+    They are validated with the whole experiment, so that an error names the whole field.
+    """
+    kind = {KIND: config.kind} if issubclass(config, Part) else {}
     chosen = {name: _writers(values[name], own) for name, own in written.items()}
-    return config(**{**fixed, **values, **chosen})
+    given = {name: _none_or(value, config.model_fields[name]) for name, value in values.items()}
+    return {**kind, **fixed, **given, **chosen}
+
+
+def _none_or(value: Any, field: pydantic.fields.FieldInfo) -> Any:
+    """Reads `none` as None where a number or nothing is expected."""
+    types_of_field = get_args(field.annotation)
+    is_word = isinstance(value, str) and value.lower() == "none" and str not in types_of_field
+    return None if is_word and type(None) in types_of_field else value
+
+
+@REGISTRY.primitive_rule
+def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """Leaves words that are not numbers to the config, whose errors name the field."""
+    if info.type not in (int, float):
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=info.type.__name__.upper(),
+        instance_from_str=lambda words: _number_or_word(info.type, words[0]),
+        is_instance=lambda x: isinstance(x, int | info.type) and not isinstance(x, bool),
+        str_from_instance=lambda x: [str(x)],
+    )
+
+
+def _number_or_word(number: Any, word: str) -> Any:
+    try:
+        return number(word)
+    except ValueError:
+        return word
 
 
 def _kinds(writers: tuple[Writer, ...]) -> tuple[str, ...]:

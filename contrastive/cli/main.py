@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Callable, Sequence
 
@@ -11,8 +12,8 @@ from contrastive.cli.experiment_files import built_in_experiments
 from contrastive.cli.experiments import sweep, sweep_file, train, train_file
 from contrastive.cli.explaining import advise, report, reproduce
 from contrastive.cli.models import encode, evaluate, search
-from contrastive.cli.stopping import stoppable
-from contrastive.errors import UserError
+from contrastive.cli.stopping import INTERRUPTED, stoppable
+from contrastive.errors import ConfigError, UserError
 
 _DESCRIPTION = """Contrastive training of embedding models, with temperature as a first-class,
 measurable thing.
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _dispatch(words)
     except (UserError, OSError) as error:
         sys.exit(f"contrastive: {error}")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
 
 
 def _dispatch(words: list[str]) -> None:
@@ -65,6 +68,10 @@ def _dispatch(words: list[str]) -> None:
             "encode": encode,
             "search": search,
         }
+        if command and not command.startswith("-") and command not in commands:
+            near = difflib.get_close_matches(command, commands, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"those are {', '.join(commands)}"
+            raise ConfigError(f"there is no command {command!r}; {hint}")
         tyro.extras.subcommand_cli_from_dict(
             commands, prog="contrastive", description=_DESCRIPTION, args=words
         )

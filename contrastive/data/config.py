@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 from pydantic import Field, PositiveFloat, PositiveInt
 from tyro.conf import Fixed, Suppress
 
-from contrastive.settings import Config, one_of
+from contrastive.settings import Config, PositiveFloat32, one_of
 from contrastive.sources._pydoc import Pydoc
 from contrastive.sources._source import Source
 
@@ -44,7 +44,7 @@ class MixturePart(Config):
     """Use in-batch negatives for this source."""
     group_size: PositiveInt | None = None
     """Number of documents per query."""
-    temperature: PositiveFloat | None = None
+    temperature: PositiveFloat32 | None = None
     """Temperature for queries of this source; None uses the temperature of the loss."""
     query_prompt: str | None = None
     """Text put before each query of this source; a row's own "prompt" takes precedence."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from contrastive.errors import FolderError, UserError
+from contrastive.errors import FolderError, fields_named
 from contrastive.finetune.flag_names import flag_of
 from contrastive.finetune.parsing import Arguments, parse
 from contrastive.finetune.trainer_flags import HINTS
@@ -24,6 +24,7 @@ def finetune(words: Sequence[str]) -> None:
     Raises:
       UserError: If a flag, the data or the model cannot be used, or training fails; the message
         names flags.
+      KeyboardInterrupt: If training was asked to stop, after its state was saved.
     """
     arguments, ignored = parse(words)
     if arguments.model.token:
@@ -54,24 +55,15 @@ def finetune(words: Sequence[str]) -> None:
         results = train_experiment(
             experiment, folder / RUN, model_folder=folder, overwrite=overwrite
         )
+    if results is None:
+        raise KeyboardInterrupt(f"The run is saved in {folder / RUN}")
     if distributed.is_first():
-        if results is None:
-            print(f"Stopped and saved in {folder / RUN}. Run the same command again to resume.")
-        else:
-            print(f"\nmodel: {folder}   metrics: {folder / RUN / 'metrics.jsonl'}")
+        print(f"\nmodel: {folder}   metrics: {folder / RUN / 'metrics.jsonl'}")
 
 
-@contextlib.contextmanager
-def in_flags() -> Iterator[None]:
-    """Rewrites errors raised in the block so that they name flags instead of config fields.
-
-    Raises:
-      UserError: The error of the block, of the same type.
-    """
-    try:
-        yield
-    except UserError as error:
-        raise type(error)(error.worded(flag_of)) from error
+def in_flags() -> contextlib.AbstractContextManager[None]:
+    """Context whose errors name the flags of the command instead of config fields."""
+    return fields_named(flag_of)
 
 
 def _hinted(flag: str) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import PositiveFloat
-
 from contrastive.lazy import jax, jnp
 from contrastive.losses._loss import Loss, LossInputs
 from contrastive.losses._negatives.contrast import Temperature
 from contrastive.losses._negatives.pairs import own_group
 from contrastive.losses._partition import check_temperature
+from contrastive.settings import PositiveFloat32
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -21,7 +20,7 @@ __all__ = ["DistillKL", "distill_kl"]
 class DistillKL(Loss):
     """Distills a teacher's softmax over each query's own documents; added to another loss."""
 
-    teacher_temperature: PositiveFloat = 1.0
+    teacher_temperature: PositiveFloat32 = 1.0
     """Temperature of the teacher's softmax: about 1 or more for a reranker's raw scores, much less
     for scores in [0, 1]."""
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Unpack
 
-from pydantic import PositiveFloat
-
 from contrastive.lazy import jax, jnp
 from contrastive.losses._distill_kl import group_logits
 from contrastive.losses._loss import Loss, LossInputs
@@ -14,6 +12,7 @@ from contrastive.losses._negatives.contrast import Temperature, contrast
 from contrastive.losses._negatives.masks import TextInfo
 from contrastive.losses._negatives.pairs import Pairs
 from contrastive.losses._partition import log_add
+from contrastive.settings import PositiveFloat32
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -24,7 +23,7 @@ __all__ = ["DistillM3", "distill_m3"]
 class DistillM3(Loss):
     """InfoNCE with each document of the group in turn as the positive, weighted by a teacher."""
 
-    teacher_temperature: PositiveFloat = 1.0
+    teacher_temperature: PositiveFloat32 = 1.0
     """Temperature of the teacher's softmax: about 1 or more for a reranker's raw scores, much less
     for scores in [0, 1]."""
 

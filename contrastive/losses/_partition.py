@@ -119,7 +119,7 @@ def pair_sum(
 
 
 def check_temperature(temperature: float | Float[Array, "..."], name: str = "temperature") -> None:
-    """Rejects temperatures that are not positive and finite.
+    """Rejects temperatures that are not positive and finite in float32.
 
     Args:
       temperature: A number or an array; a traced array passes, since its values are not known yet.
@@ -130,7 +130,9 @@ def check_temperature(temperature: float | Float[Array, "..."], name: str = "tem
     """
     if isinstance(temperature, jax.core.Tracer):
         return
-    if not np.all((values := np.asarray(temperature)) > 0) or not np.all(np.isfinite(values)):
+    with np.errstate(over="ignore"):
+        values = np.asarray(temperature).astype(np.float32)
+    if not np.all(values >= np.finfo(np.float32).tiny) or not np.all(np.isfinite(values)):
         raise ValueError(
             f"{name} is {temperature}; it must be positive and finite"
             + (" (0.02 is usual for normalized embeddings)" if name == "temperature" else "")

@@ -112,6 +112,26 @@ class Grid:
         return self.base.replace(**member.values, init_seed=member.init_seed)
 
 
+def check_sweeps(axes: Axes, seeds: int) -> None:
+    """Refuses a sweep of a single run, which is most likely a mistake.
+
+    Args:
+      axes: Values of each swept field.
+      seeds: Number of runs per combination of values.
+
+    Raises:
+      ConfigError: If no field has values and there is one seed.
+    """
+    if not axes and seeds == 1:
+        raise ConfigError(
+            lambda name: (
+                f"nothing is swept; give several values of a field, such as 0.02, 0.05 and 0.1 of "
+                f"{name('loss.temperature')}, or several {name('seeds')}, or train the experiment "
+                "as it is"
+            )
+        )
+
+
 def take_axes(arguments: Sequence[str], default: Experiment) -> tuple[Axes, list[str]]:
     """Separates the flags with several numbers from the rest of a command line.
 

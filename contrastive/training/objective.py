@@ -12,7 +12,7 @@ from contrastive.errors import ConfigError
 from contrastive.interop.guide import Guide
 from contrastive.losses._info_nce import InfoNCE
 from contrastive.losses._loss import Loss
-from contrastive.settings import Config
+from contrastive.settings import Config, PositiveFloat32
 from contrastive.temperature.policies._fixed import Fixed
 from contrastive.temperature.policies._policy import Policy
 
@@ -36,7 +36,7 @@ class Objective(Config):
 
     function: Loss = InfoNCE()
     """The loss, or a weighted sum of losses."""
-    temperature: PositiveFloat = 0.02
+    temperature: PositiveFloat32 = 0.02
     """Temperature, which divides the similarities. At low values hard negatives dominate; at high
     values all negatives have similar weight."""
     policy: Policy = Fixed()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
 from contrastive.lazy import jax, jnp, optax
-from contrastive.settings import Config
+from contrastive.settings import Config, PositiveFloat32
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
@@ -23,7 +23,7 @@ _LARGEST_STACKED = 1 << 20  # elements; stacking copies, which would be slow for
 class Optimizer(Config):
     """AdamW with warm-up, learning rate decay and gradient clipping."""
 
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: PositiveFloat32 = 1e-3
     """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate decays after the warm-up: to zero along a cosine or a line, or not."""

@@ -286,7 +286,7 @@ def test_what_does_not_fit_data_or_model_is_told_by_flags(place, monkeypatch, fl
 
 
 def test_a_run_that_diverges_is_told_by_flags(place, tmp_path):
-    flags = ["--temperature", 1e-38, "--max_steps", 2, "--logging_steps", 1]
+    flags = ["--temperature", 2e-38, "--max_steps", 2, "--logging_steps", 1]
     size = ["--query_max_len", 8, "--passage_max_len", 8, "--train_group_size", 2]
     run = experiment(place, *flags, *size)
     with pytest.raises(DivergedError) as error, in_flags():

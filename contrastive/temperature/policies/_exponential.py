@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveInt
 
 from contrastive.lazy import jnp
+from contrastive.settings import PositiveFloat32
 from contrastive.temperature.policies._policy import Policy
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Exponential(Policy):
     0.02
     """
 
-    last: PositiveFloat
+    last: PositiveFloat32
     """Final temperature."""
     steps: PositiveInt | None = None
     """Number of steps until the final temperature; None means the whole run."""

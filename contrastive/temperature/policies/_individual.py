@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import PositiveFloat
-
 from contrastive.lazy import jnp
+from contrastive.settings import PositiveFloat32
 from contrastive.temperature.policies._policy import Policy, check_range
 
 if TYPE_CHECKING:
@@ -28,11 +27,11 @@ class Individual(Policy):
       Qiu et al., 2023, arXiv:2305.11965.
     """
 
-    minimum: PositiveFloat = 0.005
+    minimum: PositiveFloat32 = 0.005
     """Minimum temperature."""
-    maximum: PositiveFloat = 1.0
+    maximum: PositiveFloat32 = 1.0
     """Maximum temperature."""
-    learning_rate: PositiveFloat = 0.01
+    learning_rate: PositiveFloat32 = 0.01
     """Step size of a query's temperature at each visit: what a derivative of 1 nat subtracts."""
 
     is_individual: ClassVar[bool] = True

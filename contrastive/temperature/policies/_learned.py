@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 import pydantic
-from pydantic import PositiveFloat
 
 from contrastive.lazy import jnp
+from contrastive.settings import PositiveFloat32
 from contrastive.temperature.policies._policy import Policy, check_limits, check_range
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ class Learned(Policy):
       Radford et al., 2021, arXiv:2103.00020.
     """
 
-    minimum: PositiveFloat = 0.01
+    minimum: PositiveFloat32 = 0.01
     """Minimum temperature; 0.01 is a logit scale of 100, CLIP's limit."""
-    maximum: PositiveFloat = 1.0
+    maximum: PositiveFloat32 = 1.0
     """Maximum temperature."""
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: PositiveFloat32 = 1e-3
     """Peak learning rate of the temperature's logarithm, and of SigLIP's bias; it follows the
     encoder's schedule."""
 

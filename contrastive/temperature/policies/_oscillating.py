@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveInt
 
 from contrastive.lazy import jnp
+from contrastive.settings import PositiveFloat32
 from contrastive.temperature.policies._policy import Policy
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Oscillating(Policy):
       Kukleva et al., 2023, arXiv:2303.13664.
     """
 
-    other: PositiveFloat
+    other: PositiveFloat32
     """Temperature at the other end of the oscillation, half a period after the first step."""
     period: PositiveInt
     """Number of steps from one peak to the next."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveInt
 
 from contrastive.lazy import jnp
+from contrastive.settings import PositiveFloat32
 from contrastive.temperature.policies._policy import Policy
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class WarmDown(Policy):
     them at random.
     """
 
-    start: PositiveFloat = 1.0
+    start: PositiveFloat32 = 1.0
     """Temperature of the first step."""
     steps: PositiveInt
     """Number of steps until the temperature reaches that of the loss."""
