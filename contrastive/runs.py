@@ -12,6 +12,7 @@ from typing import Any
 
 from contrastive.encoder import Encoder
 from contrastive.errors import FolderError
+from contrastive.interop.run_model import run_folder
 from contrastive.sweeps.table import JSON, Interval, member_rows, over_seeds
 from contrastive.tables import Scores, Table, html, text
 from contrastive.training.experiment import Experiment
@@ -193,7 +194,7 @@ def load_run(workdir: str | Path) -> Run:
     Parts of its config whose modules were not imported stay inert: none of their code runs.
 
     Args:
-      workdir: The folder of the run.
+      workdir: The folder of the run, or the output folder of `contrastive finetune`.
 
     Returns:
       The run.
@@ -201,10 +202,11 @@ def load_run(workdir: str | Path) -> Run:
     Raises:
       FolderError: If there is no run in the folder.
     """
-    config = load_config(Path(workdir))
-    if is_sweep(Path(workdir)):
+    folder = run_folder(Path(workdir))
+    config = load_config(folder)
+    if is_sweep(folder):
         raise FolderError(f"{workdir} is the folder of a sweep; use load_sweep")
-    return Run(Path(workdir), config)
+    return Run(folder, config)
 
 
 def load_sweep(workdir: str | Path) -> SweepTable:
@@ -227,4 +229,4 @@ def load_sweep(workdir: str | Path) -> SweepTable:
 
 def folder_of(run: str | Path | Run | SweepTable) -> Path:
     """Returns the folder of a run or a sweep."""
-    return Path(run) if isinstance(run, str | Path) else run.workdir
+    return run_folder(Path(run)) if isinstance(run, str | Path) else run.workdir

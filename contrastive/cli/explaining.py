@@ -19,12 +19,12 @@ def advise(workdir: tyro.conf.Positional[Path], /) -> None:
     of each setting show, and which setting scores best.
 
     Args:
-      workdir: Folder of `contrastive train` or `contrastive sweep`, or the `training` folder of
-        `contrastive finetune`.
+      workdir: Folder of `contrastive train`, `contrastive sweep` or `contrastive finetune`.
     """
     from contrastive.advice.advisor import advise as find
+    from contrastive.interop.run_model import run_folder
 
-    for finding in find(workdir):
+    for finding in find(run_folder(workdir)):
         print(f"{finding.cause}: {finding.seen}\n    {finding.advice}")
 
 
@@ -37,14 +37,14 @@ def report(
     training curves, uniformity and tolerance, config differences and advice. It works offline.
 
     Args:
-      folders: Folders of `contrastive train` or `contrastive sweep`, or the `training` folder of
-        `contrastive finetune`.
+      folders: Folders of `contrastive train`, `contrastive sweep` or `contrastive finetune`.
       output: The page to write; report.html in the first folder by default.
     """
+    from contrastive.interop.run_model import run_folder
     from contrastive.lazy import optional
 
     write_report = optional("contrastive.reports.page", "report").write_report
-    print(f"report: {write_report(folders, output)}")
+    print(f"report: {write_report(list(map(run_folder, folders)), output)}")
 
 
 def reproduce(

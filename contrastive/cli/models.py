@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from contrastive.cli.task_flags import (
     tasks_of_paths,
     unused_name,
 )
-from contrastive.errors import ConfigError
+from contrastive.errors import ConfigError, FolderError
 
 if TYPE_CHECKING:
     from contrastive.encoder import Encoder
@@ -163,8 +162,8 @@ def search(
     """Show the documents nearest to a query.
 
     Args:
-      run: Folder of a run; with --corpus also the folder of a model, or a name on the Hugging Face
-        Hub.
+      run: Folder of a run or of its model; with --corpus also the folder of any model, or a name on
+        the Hugging Face Hub.
       query: Text of the query.
       corpus: UTF-8 text file with one document per line; the run's held-out documents by default.
       top: Number of documents to show.
@@ -195,15 +194,14 @@ def _load(model: str, pooling: _Pooling, parts: tuple[Path, ...]) -> Encoder:
 
 
 def _held_out(run: Path) -> list[str]:
+    from contrastive.interop.run_model import run_folder
     from contrastive.tasks._retrieval import Retrieval
     from contrastive.training.workdir import load_config
 
-    if _is_model(run):
-        raise ConfigError(
-            f"{run} is the folder of a model, which names no documents; give --corpus FILE, one "
-            "document per line"
-        )
-    config = load_config(run)
+    try:
+        config = load_config(run_folder(run))
+    except FolderError as error:
+        raise FolderError(f"{error}; or give --corpus FILE, one document per line") from None
     for evaluator in (*config.final_evaluators.values(), *config.evaluators.values()):
         if isinstance(evaluator, Retrieval) and not evaluator.is_inert:
             # A text that is ranked under several prompts is listed once.
@@ -211,16 +209,6 @@ def _held_out(run: Path) -> list[str]:
     raise ConfigError(
         f"the run in {run} has no retrieval task; give --corpus FILE, one document per line"
     )
-
-
-def _is_model(folder: Path) -> bool:
-    """Returns whether a folder is that of a model, whose config.json is Hugging Face's."""
-    if (folder / "modules.json").is_file():
-        return True
-    try:
-        return "model_type" in json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError, TypeError):
-        return False
 
 
 @contextlib.contextmanager

@@ -212,8 +212,11 @@ class EncoderArguments:
 
     _argument_group_name = "encoder"
 
-    sentence_pooling_method: Literal["cls", "mean", "last_token"] = flag(
-        "How token vectors are pooled into a text vector.", "cls", field="pooling"
+    sentence_pooling_method: Literal["cls", "mean", "last_token"] | None = flag(
+        "How token vectors are pooled into a text vector; by default as the checkpoint says, or "
+        "cls, FlagEmbedding's default, if it does not say.",
+        None,
+        field="pooling",
     )
     normalize_embeddings: bool = flag("Scale embeddings to unit length.", True, field="normalize")
     fix_position_embedding: bool = flag(

@@ -12,8 +12,6 @@ from contrastive.finetune.flag_names import flag_of
 from contrastive.finetune.parsing import Arguments, parse
 from contrastive.finetune.trainer_flags import HINTS
 
-RUN = "training"
-
 
 def finetune(words: Sequence[str]) -> None:
     """Trains the model that FlagEmbedding's flags describe, or resumes an earlier run.
@@ -36,29 +34,30 @@ def finetune(words: Sequence[str]) -> None:
     distributed.initialize()
     import jax
 
+    from contrastive.finetune.pooling import with_pooling
     from contrastive.finetune.translation import translate
+    from contrastive.interop.run_model import FINETUNED
     from contrastive.training.train import train_experiment
     from contrastive.whole_folders import recover
 
     if distributed.is_first():
         recover(folder)
     distributed.barrier("recovered")
-    _check_folder(folder, arguments)
+    run = folder / FINETUNED
+    _check_folder(folder, run, arguments)
     overwrite = arguments.trainer.overwrite_output_dir and not _resumes(arguments)
     with in_flags():
-        experiment, notices = translate(arguments, jax.device_count())
+        experiment, notices = with_pooling(translate(arguments, jax.device_count()))
         if distributed.is_first():
             if ignored:
                 print(f"contrastive: flags without effect: {', '.join(map(_hinted, ignored))}")
             for notice in notices:
                 print(f"contrastive: {notice}")
-        results = train_experiment(
-            experiment, folder / RUN, model_folder=folder, overwrite=overwrite
-        )
+        results = train_experiment(experiment, run, model_folder=folder, overwrite=overwrite)
     if results is None:
-        raise KeyboardInterrupt(f"The run is saved in {folder / RUN}")
+        raise KeyboardInterrupt(f"The run is saved in {run}")
     if distributed.is_first():
-        print(f"\nmodel: {folder}   metrics: {folder / RUN / 'metrics.jsonl'}")
+        print(f"\nmodel: {folder}   metrics: {run / 'metrics.jsonl'}")
 
 
 def in_flags() -> contextlib.AbstractContextManager[None]:
@@ -74,20 +73,20 @@ def _resumes(arguments: Arguments) -> bool:
     return (arguments.trainer.resume_from_checkpoint or "false").lower() != "false"
 
 
-def _check_folder(folder: Path, arguments: Arguments) -> None:
+def _check_folder(folder: Path, run: Path, arguments: Arguments) -> None:
     start = Path(arguments.model.model_name_or_path)
     if start.is_dir() and folder.is_dir() and start.samefile(folder):
         raise FolderError(
             f"--output_dir {folder} is also --model_name_or_path, so training would overwrite the "
             "original model; choose another folder"
         )
-    is_run = (folder / RUN).is_dir() or arguments.trainer.overwrite_output_dir
+    is_run = run.is_dir() or arguments.trainer.overwrite_output_dir
     if folder.is_dir() and any(folder.iterdir()) and not is_run:
         raise FolderError(
-            f"--output_dir {folder} is not empty and contains no {RUN}/ of an earlier run; choose "
-            "another folder, or add --overwrite_output_dir"
+            f"--output_dir {folder} is not empty and contains no {run.name}/ of an earlier run; "
+            "choose another folder, or add --overwrite_output_dir"
         )
-    checkpoints = folder / RUN / "checkpoints" / "latest"
+    checkpoints = run / "checkpoints" / "latest"
     if _resumes(arguments) and not any(path.name.isdigit() for path in checkpoints.glob("*")):
         raise FolderError(
             f"--resume_from_checkpoint {arguments.trainer.resume_from_checkpoint}: there is no "

@@ -108,7 +108,7 @@ def load(folder: Path, compute: Compute | None = None) -> PretrainedModel:
         tokenizer=tokenizer,
         names=names,
         tokenizer_config=tokenizer_config,
-        pooling="mean" if static else _pooling(folder, modules),
+        pooling=stored_pooling(folder),
         normalize="Normalize" in modules if modules else None,
         query_length=ours.query_length or length,
         document_length=ours.document_length or length,
@@ -187,6 +187,22 @@ def files_read(folder: Path) -> list[Path]:
     if "Pooling" in modules:
         paths.append(folder / modules["Pooling"] / "config.json")
     return sorted(path for path in set(paths) if path.is_file())
+
+
+def stored_pooling(folder: Path) -> Pooling | None:
+    """Returns how a model folder says that token vectors are pooled; None if it does not say.
+
+    Args:
+      folder: The model folder.
+
+    Raises:
+      FolderError: If a file is invalid, or the pooling is not supported.
+    """
+    ours = read_ours(folder)
+    if ours.model is not None:
+        return ours.pooling
+    modules = _modules(folder)
+    return "mean" if "StaticEmbedding" in modules else _pooling(folder, modules)
 
 
 def _weights_in(folder: Path, modules: Mapping[str, str]) -> Path:

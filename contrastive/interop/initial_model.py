@@ -18,8 +18,8 @@ from contrastive.data.tokenizers import open_tokenizer
 from contrastive.errors import ConfigError
 from contrastive.interop.guide import Guide
 from contrastive.interop.hf_import import files_read, load
-from contrastive.interop.hub import local_folder
 from contrastive.interop.pretrained import PretrainedModel
+from contrastive.interop.run_model import model_folder
 from contrastive.models._checkpoint import Checkpoint
 from contrastive.models._model import Model
 from contrastive.models.families.family import Compute
@@ -105,7 +105,7 @@ def initial_model(
 def _checkpoint(
     spec: Checkpoint, data: Data, pooling: Pooling | None, normalize: bool
 ) -> InitialModel:
-    folder = local_folder(spec.name, revision=spec.revision, cache_dir=spec.cache_dir)
+    folder = model_folder(spec.name, revision=spec.revision, cache_dir=spec.cache_dir)
     loaded = load(folder, Compute(jnp.dtype(spec.dtype), spec.dropout, spec.remat))
     pooling = pooling or loaded.pooling
     if pooling is None:
@@ -166,7 +166,7 @@ def load_guide(guide: Guide, trained: PretrainedModel, chunk_tokens: int | None)
       FolderError: If the checkpoint cannot be loaded.
       ConfigError: If the guide has no pooling, another tokenizer, or too few positions.
     """
-    folder = local_folder(guide.name, revision=guide.revision, cache_dir=guide.cache_dir)
+    folder = model_folder(guide.name, revision=guide.revision, cache_dir=guide.cache_dir)
     loaded = load(folder, Compute(jnp.dtype(guide.dtype)))
     if loaded.pooling is None:
         raise ConfigError(

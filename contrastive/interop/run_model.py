@@ -1,15 +1,23 @@
-"""Finds the model of a run, of a model folder, or of a name on the Hub."""
+"""Finds the model of a run, of a model folder or of a name on the Hub, and the run of a model."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from contrastive.errors import FolderError
-from contrastive.interop.hf_import import OURS
 from contrastive.interop.hub import local_folder
+from contrastive.interop.model_files import OURS
+
+FINETUNED = "training"
+"""Name of the run's folder in the output folder of `contrastive finetune`."""
+_OF_RUNS = "inputs.json"  # every run and every sweep has this file
+_MODEL = "model"
 
 
-def model_folder(name: str | Path, *, revision: str | None, cache_dir: str | None) -> Path:
+def model_folder(
+    name: str | Path, *, revision: str | None = None, cache_dir: str | None = None
+) -> Path:
     """Returns the model folder that a name stands for, after a download if it is on the Hub.
 
     Args:
@@ -24,9 +32,9 @@ def model_folder(name: str | Path, *, revision: str | None, cache_dir: str | Non
       FolderError: If the folder is that of an unfinished run, or there is no such folder.
     """
     folder = Path(name)
-    if (folder / "model").is_dir():
-        return folder / "model"
-    if not (folder / "inputs.json").is_file():
+    if (folder / _MODEL).is_dir():
+        return folder / _MODEL
+    if not _is_run(folder):
         return local_folder(str(name), revision=revision, cache_dir=cache_dir)
     above = folder.absolute().parent  # where `contrastive finetune` saves the model
     if (above / OURS).is_file():
@@ -35,3 +43,45 @@ def model_folder(name: str | Path, *, revision: str | None, cache_dir: str | Non
         f"{folder} is the folder of a run that is not finished, or of a sweep, and contains no "
         "model; run the same command again to finish a run"
     )
+
+
+def run_folder(folder: Path) -> Path:
+    """Returns the folder of the run or sweep that a folder belongs to.
+
+    Args:
+      folder: The folder of a run or a sweep, the output folder of `contrastive finetune`, or the
+        model folder of a run.
+
+    Returns:
+      The folder of the run or sweep; `folder` itself if it is no model folder either.
+
+    Raises:
+      FolderError: If it is the folder of a model that belongs to no run.
+    """
+    if _is_run(folder):
+        return folder
+    if _is_run(folder / FINETUNED):
+        return folder / FINETUNED
+    if folder.name == _MODEL and _is_run(folder.parent):
+        return folder.parent
+    if _is_model(folder):
+        raise FolderError(
+            f"{folder} is the folder of a model, which has no config and no metrics of a run; give "
+            "the folder that contrastive train, sweep or finetune wrote"
+        )
+    return folder
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / _OF_RUNS).is_file()
+
+
+def _is_model(folder: Path) -> bool:
+    """Returns whether a folder is that of a model, whose config.json is Hugging Face's."""
+    if (folder / "modules.json").is_file() or (folder / OURS).is_file():
+        return True
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "model_type" in config

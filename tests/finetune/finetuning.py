@@ -9,6 +9,7 @@ import numpy as np
 
 from contrastive.data.tokenizers import BERT_NAMES, train_wordpiece
 from contrastive.finetune.parsing import Arguments, parse
+from contrastive.finetune.pooling import with_pooling
 from contrastive.finetune.translation import Translated, translate
 from contrastive.interop.hf_export import save
 from contrastive.interop.pretrained import PretrainedModel
@@ -108,5 +109,8 @@ def given(*flags, model="model", data="rows.jsonl", output="out") -> Arguments:
 
 
 def translated(*flags, devices=1, **required) -> Translated:
-    """The experiment of flags."""
-    return translate(given(*flags, **required), devices)
+    """The experiment of flags; its pooling is chosen if the checkpoint is there to be asked."""
+    arguments = given(*flags, **required)
+    experiment = translate(arguments, devices)
+    is_there = Path(arguments.model.model_name_or_path).is_dir()
+    return with_pooling(experiment) if is_there else experiment

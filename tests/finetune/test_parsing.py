@@ -49,7 +49,7 @@ FLAGEMBEDDING = {
         "mrl_dims": [],
     },
     "encoder": {
-        "sentence_pooling_method": "cls",
+        "sentence_pooling_method": None,  # cls there; here the checkpoint's own, or cls
         "normalize_embeddings": True,
         "fix_position_embedding": False,
         "sub_batch_size": None,

@@ -54,7 +54,6 @@ def test_without_a_flag_everything_is_as_flagembeddings_defaults(data, tmp_path)
             document_max_length=128,
         ),
         model=config.Checkpoint(name="bge"),
-        pooling="cls",
         normalize=True,
         loss=config.Objective(temperature=0.02),
         optimizer=config.Optimizer(learning_rate=5e-5, schedule="linear", weight_decay=0.0),

@@ -23,6 +23,7 @@ from contrastive.devices.compilation import keep_compiled_programs
 from contrastive.devices.mesh import make_mesh
 from contrastive.finetune.arguments import GROUPS
 from contrastive.finetune.parsing import parse
+from contrastive.finetune.pooling import with_pooling
 from contrastive.finetune.translation import translate
 from contrastive.interop.weights import to_torch
 from contrastive.sources._example import text_id
@@ -81,7 +82,8 @@ def trained(folder, data, *flags):
     ]
     given, ignored = parse(list(map(str, words)))
     assert not ignored
-    run = build(translate(given, devices=1).experiment, make_mesh(devices=jax.devices()[:1]))
+    experiment, _ = with_pooling(translate(given, devices=1))
+    run = build(experiment, make_mesh(devices=jax.devices()[:1]))
     state, losses, taken = run.init(), [], []
     for _ in range(STEPS):
         batch = run.feed.take(stop=False).batch
