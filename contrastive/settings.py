@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Self, TypeAlias, Union
 
@@ -38,10 +39,11 @@ class Config(pydantic.BaseModel):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _refuse_old_names(cls, values: Any) -> Any:
-        if isinstance(values, Mapping):
-            for old in cls.renamed.keys() & values.keys():
-                raise ConfigError(f"is now called {cls.renamed[old]}; rename it", field=old)
-        return values
+        if not isinstance(values, Mapping):
+            return values
+        for old in cls.renamed.keys() & values.keys():
+            raise ConfigError(f"is now called {cls.renamed[old]}; rename it", field=old)
+        return {name: _paths_as_text(value) for name, value in values.items()}
 
     def replace(self, **changes: Any) -> Self:
         """Returns a copy with changed values, which are validated together.
@@ -104,6 +106,13 @@ PositiveFloat32: TypeAlias = Annotated[
     float, pydantic.Field(gt=0), pydantic.AfterValidator(_not_zero_in_float32)
 ]
 """A positive number that is still positive in float32, such as a temperature."""
+
+
+def _paths_as_text(value: Any) -> Any:
+    """Converts paths to strings, as configs are stored as JSON."""
+    if isinstance(value, tuple | list):
+        return type(value)(map(_paths_as_text, value)) if type(value) in (tuple, list) else value
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def one_of(**choices: Any) -> Any:

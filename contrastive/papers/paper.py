@@ -68,6 +68,10 @@ class Where:
     data: Path
     workdir: Path
 
+    def __post_init__(self):
+        for name in ("data", "workdir"):
+            object.__setattr__(self, name, Path(getattr(self, name)))
+
 
 @dataclasses.dataclass(frozen=True)
 class Claim:

@@ -103,6 +103,8 @@ def named(
     if isinstance(evaluators, Evaluator):
         evaluators = [evaluators]
     is_mapping = isinstance(evaluators, Mapping)
+    if isinstance(evaluators, str):
+        evaluators = [evaluators]  # refused as a whole, not by its first letter
     for evaluator in evaluators.values() if is_mapping else evaluators:
         if not isinstance(evaluator, Evaluator):
             raise ConfigError(
