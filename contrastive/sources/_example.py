@@ -19,7 +19,8 @@ class Example(NamedTuple):
 
     Attributes:
       query: Its text.
-      positives: Documents that answer it.
+      positives: Documents that answer it; empty for a text with a label, which a source completes
+        with other texts of its class.
       negatives: Documents that do not.
       scores: A teacher's scores of the positives, then of the negatives; empty without a teacher.
       prompt: Prompt that replaces the source's; None keeps the source's.
@@ -49,11 +50,11 @@ class Example(NamedTuple):
 
 
 def check_row(row: Any, where: str) -> Example:
-    """Checks a row `{"query": str, "pos": [str], "neg": [str]}`.
+    """Checks a row `{"query": str, "pos": [str], "neg": [str]}` or `{"text": str, "label": str}`.
 
     Args:
       row: A decoded JSON value. `neg`, `pos_scores`, `neg_scores`, `prompt`, `type` and `label`
-        may be missing or null; other fields are ignored.
+        may be missing or null, except for the label of a text; other fields are ignored.
       where: File and line, for error messages.
 
     Returns:
@@ -70,9 +71,28 @@ def check_row(row: Any, where: str) -> Example:
         raise DataError(
             f'{where}: expected an object {{"query": ..., "pos": [...]}}, got {row!r:.60}'
         )
-    for field in ("query", "pos"):
+    fields = ("text", "label") if _is_labeled_text(row) else ("query", "pos")
+    for field in fields:
         if field not in row:
             raise DataError(f'{where}: "{field}" is missing; the row has {sorted(row)}')
+    if _is_labeled_text(row):
+        _check_text(row, "text", where)
+        if row["label"] is None:
+            raise DataError(f'{where}: "label" is null; every text needs one')
+    else:
+        _check_documents(row, where)
+    for field in ("prompt", "type", "label"):
+        is_number = isinstance(row.get(field), Integral) and not isinstance(row[field], bool)
+        if row.get(field) is not None and not (field == "label" and is_number):
+            _check_text(row, field, where)
+    return example_of(row)
+
+
+def _is_labeled_text(row: Mapping[str, Any]) -> bool:
+    return "text" in row and "query" not in row
+
+
+def _check_documents(row: Mapping[str, Any], where: str) -> None:
     _check_text(row, "query", where)
     _check_texts(row, "pos", where)
     if not row["pos"]:
@@ -81,15 +101,12 @@ def check_row(row: Any, where: str) -> Example:
         _check_texts(row, "neg", where)
     _check_scores(row, "pos", where)
     _check_scores(row, "neg", where)
-    for field in ("prompt", "type", "label"):
-        is_number = isinstance(row.get(field), Integral) and not isinstance(row[field], bool)
-        if row.get(field) is not None and not (field == "label" and is_number):
-            _check_text(row, field, where)
-    return example_of(row)
 
 
 def example_of(row: Mapping[str, Any]) -> Example:
     """Converts a row that has been checked to an example."""
+    if _is_labeled_text(row):
+        return Example(row["text"], (), prompt=row.get("prompt"), label=str(row["label"]))
     positives, negatives = tuple(row["pos"]), tuple(row.get("neg") or ())
     scores = (*(row.get("pos_scores") or ()), *(row.get("neg_scores") or ()))
     label = row.get("label")

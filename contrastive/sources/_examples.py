@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from contrastive.errors import DataError
 from contrastive.lazy import np
-from contrastive.sources._example import Example, check_row, example_of
+from contrastive.sources._classmates import with_classmates
+from contrastive.sources._example import Example, check_row, example_of, text_id
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -25,7 +26,7 @@ _COLUMNS = (
     ("scored", "?"),
     ("score_range", "f4"),
     ("least_score", "f4"),
-    ("labeled", "?"),
+    ("label", "i4"),  # digest of the label; 0 without one
     *((name, "?") for name in COUNTED_FIELDS),
 )
 _ANY_NUMBER = 2**31 - 1
@@ -51,8 +52,10 @@ class Examples:
         name: str,
         where: Callable[[int], str],
     ):
-        self._read = read
-        self._table = table
+        self._rows = read, table
+        self._read, self._table = self._rows
+        if self.has_labeled_texts:
+            self._read, self._table = with_classmates(read, table)
         self.fingerprint = fingerprint
         self._name = name
         self.where = where
@@ -111,7 +114,7 @@ class Examples:
 
         def read(index: int) -> Example:
             source, own = find(index)
-            return source[own]
+            return source._rows[0](own)
 
         def where(index: int) -> str:
             source, own = find(index)
@@ -120,7 +123,7 @@ class Examples:
         together = " ".join(source.fingerprint for source in sources)
         return cls(
             read,
-            np.concatenate([source._table for source in sources]),
+            np.concatenate([source._rows[1] for source in sources]),
             fingerprint=hashlib.blake2b(together.encode(), digest_size=16).hexdigest(),
             name=" + ".join(map(repr, sources)),
             where=where,
@@ -134,6 +137,11 @@ class Examples:
 
     def __repr__(self) -> str:
         return self._name
+
+    @property
+    def has_labeled_texts(self) -> bool:
+        """Whether some rows are a text and a label, without documents."""
+        return bool((self._rows[1]["positives"] == 0).any())
 
     @property
     def most_positives(self) -> int:
@@ -209,7 +217,7 @@ class Examples:
           DataError: If a row has none; the message names the first such row.
         """
         self._refuse_without(
-            self._table["labeled"],
+            self._table["label"] != 0,
             'the loss needs a "label" but this row has none',
             "add the class of each row, or choose another loss",
         )
@@ -229,9 +237,10 @@ class Examples:
           chosen: Indices of the examples to keep.
           fingerprint: Digest of the selected examples.
         """
+        read, table = self._rows
         return Examples(
-            lambda index: self._read(int(chosen[index])),
-            self._table[chosen],
+            lambda index: read(int(chosen[index])),
+            table[chosen],
             fingerprint=fingerprint,
             name=self._name,
             where=lambda index: self.where(int(chosen[index])),
@@ -242,6 +251,8 @@ def as_row(row: Example | Mapping[str, Any]) -> Mapping[str, Any]:
     """Converts an example to a mapping like a row of a JSON-lines file."""
     if not isinstance(row, Example):
         return row
+    if not row.positives and row.label is not None:
+        return {"text": row.query, "label": row.label, "prompt": row.prompt}
     count = len(row.positives)
     return {
         "query": row.query,
@@ -273,7 +284,7 @@ def describe(example: Example, row: Mapping[str, Any]) -> tuple[Any, ...]:
         bool(scores),
         max(scores) - min(scores) if scores else 0.0,
         min(scores, default=0.0),
-        example.label is not None,
+        0 if example.label is None else text_id(example.label),
         example.prompt is not None,
         most is not None or example.is_symmetric,
         row.get("batch_size") is not None,

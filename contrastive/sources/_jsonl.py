@@ -30,7 +30,11 @@ _ENDINGS = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 
 
 class Jsonl(Source):
-    """JSON-lines files with rows {"query": str, "pos": [str], "neg": [str]}, plain or .gz."""
+    """JSON-lines files with rows {"query": str, "pos": [str], "neg": [str]}, plain or .gz.
+
+    Rows may also be texts with their classes, {"text": str, "label": str or integer}, for losses
+    such as SupCon. The positives of such a row are other texts of its class.
+    """
 
     path: str | Annotated[tuple[str, ...], Field(min_length=1)]
     """A file, a folder whose .jsonl and .json files form one source, or several files."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from contrastive.errors import DataError
 from contrastive.sources._source import Source
 from contrastive.tasks._evaluator import Evaluator
 
@@ -51,7 +52,13 @@ class Retrieval(Evaluator):
             if not Path(source).is_file():
                 return load_folder(Path(source), self.split)
             source = Jsonl(path=source)
-        return from_examples(open_source(source), "held-out rows", self.row_prompt)
+        examples = open_source(source)
+        if examples.has_labeled_texts:
+            raise DataError(
+                f'{examples!r} has rows {{"text", "label"}}, which do not say what a query should '
+                "find; evaluate them with Classification or Clustering"
+            )
+        return from_examples(examples, "held-out rows", self.row_prompt)
 
     def evaluate(self, encoder: Encoder, data: Collection) -> dict[str, float]:
         from contrastive.tasks.retrieval.metrics import DEPTH, score
