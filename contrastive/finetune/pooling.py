@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contrastive.finetune.translation import Translated
-from contrastive.interop.hf_import import stored_pooling
+from contrastive.interop.modules import stored_pooling
 from contrastive.interop.run_model import model_folder
 from contrastive.models._checkpoint import Checkpoint
 

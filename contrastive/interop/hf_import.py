@@ -15,16 +15,14 @@ from contrastive.errors import ConfigError, FolderError
 from contrastive.interop.model_files import (
     OURS,
     SENTENCE_TRANSFORMERS,
-    ModuleEntry,
     OurFile,
-    PoolingFile,
-    PromptsFile,
     SpecialToken,
     TextFile,
     TokenizerFile,
     read_optional,
     read_ours,
 )
+from contrastive.interop.modules import modules_of, prompts_of, stored_pooling
 from contrastive.interop.pretrained import PretrainedModel
 from contrastive.interop.tokenizer_files import open_tokenizer
 from contrastive.interop.weights import FILE, from_torch, read_weights, weight_files
@@ -32,7 +30,7 @@ from contrastive.json_files import checked, read_json
 from contrastive.models._model import Model
 from contrastive.models.families.family import Compute, family_of
 from contrastive.models.families.static import StaticEmbedding
-from contrastive.models.linen.embedder import Pooling, shapes_of
+from contrastive.models.linen.embedder import shapes_of
 from contrastive.parts import KIND
 
 _TOKENIZER_OPTIONS = ("tokenizer_config.json", "special_tokens_map.json")
@@ -40,14 +38,6 @@ _OF_TEXTS = (
     "sentence_*_config.json"  # sentence_bert_config.json; in older folders also roberta, etc.
 )
 _UNLIMITED = 1 << 20  # tokenizer_config.json contains 10^30 if there is no limit
-_POOLINGS: dict[str, Pooling] = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_lasttoken": "last_token",
-    "cls": "cls",
-    "mean": "mean",
-    "lasttoken": "last_token",
-}
 _STATIC_LENGTH = 512  # default for static encoders, which have no maximum length
 
 
@@ -78,7 +68,7 @@ def load(folder: Path, compute: Compute | None = None) -> PretrainedModel:
         )
     if ours.model is not None:
         return _load_own(folder, ours)
-    modules = _modules(folder)
+    modules = modules_of(folder)
     weights_in = _weights_in(folder, modules)
     static = "StaticEmbedding" in modules
     weights = read_weights(weights_in)
@@ -99,7 +89,7 @@ def load(folder: Path, compute: Compute | None = None) -> PretrainedModel:
         original = [tokenizer.normalizer] if tokenizer.normalizer else []
         tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *original])
         tokenizer_config = {}  # its tokenizer class would rebuild the original normalizer
-    query_prompt, document_prompt = _prompts(folder)
+    query_prompt, document_prompt = prompts_of(folder)
     return PretrainedModel(
         module=module,
         family=family,
@@ -147,7 +137,7 @@ def _load_own(folder: Path, ours: OurFile) -> PretrainedModel:
     except ValueError as error:
         raise FolderError(f"{folder}: {error}") from None
     tokenizer, names, tokenizer_config = _tokenizer(folder, vocab_size)
-    query_prompt, document_prompt = _prompts(folder)
+    query_prompt, document_prompt = prompts_of(folder)
     return PretrainedModel(
         module=module,
         family=None,
@@ -176,7 +166,7 @@ def files_read(folder: Path) -> list[Path]:
     Returns:
       Paths of the files, sorted.
     """
-    modules = _modules(folder)
+    modules = modules_of(folder)
     weights_in = _weights_in(folder, modules)
     paths = [
         *(folder / name for name in ("modules.json", SENTENCE_TRANSFORMERS, OURS)),
@@ -189,38 +179,8 @@ def files_read(folder: Path) -> list[Path]:
     return sorted(path for path in set(paths) if path.is_file())
 
 
-def stored_pooling(folder: Path) -> Pooling | None:
-    """Returns how a model folder says that token vectors are pooled; None if it does not say.
-
-    Args:
-      folder: The model folder.
-
-    Raises:
-      FolderError: If a file is invalid, or the pooling is not supported.
-    """
-    ours = read_ours(folder)
-    if ours.model is not None:
-        return ours.pooling
-    modules = _modules(folder)
-    return "mean" if "StaticEmbedding" in modules else _pooling(folder, modules)
-
-
 def _weights_in(folder: Path, modules: Mapping[str, str]) -> Path:
     return folder / modules.get("Transformer", modules.get("StaticEmbedding", ""))
-
-
-def _modules(folder: Path) -> dict[str, str]:
-    """Returns module paths of a sentence-transformers folder by type; empty for other folders."""
-    path = folder / "modules.json"
-    entries = read_optional(path, list[ModuleEntry]) or []
-    known = ("Transformer", "StaticEmbedding", "Pooling", "Normalize")
-    modules = {entry.type.rpartition(".")[2]: entry.path for entry in entries}
-    if unknown := set(modules) - set(known):
-        raise FolderError(
-            f"{path} contains {', '.join(sorted(unknown))}, which is not supported; choose a model "
-            f"whose modules are among {', '.join(known)}"
-        )
-    return modules
 
 
 def _architecture(folder: Path, weights: Mapping[str, np.ndarray], static: bool):
@@ -244,30 +204,6 @@ def _architecture(folder: Path, weights: Mapping[str, np.ndarray], static: bool)
         return family_of(config), config
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-
-
-def _pooling(folder: Path, modules: Mapping[str, str]) -> Pooling | None:
-    if "Pooling" not in modules:
-        return None
-    path = folder / modules["Pooling"] / "config.json"
-    config: PoolingFile = read_json(path, PoolingFile)
-    chosen = config.modes
-    if len(chosen) != 1 or chosen[0] not in _POOLINGS:
-        raise FolderError(
-            f"{path} specifies the pooling {', '.join(chosen) or 'nothing'}; exactly one of "
-            f"{', '.join(_POOLINGS)} is supported"
-        )
-    if config.include_prompt is False and any(_prompts(folder)):
-        raise FolderError(
-            f"{path}: include_prompt is false, which is not supported with prompts; remove the "
-            f"prompts from {folder / SENTENCE_TRANSFORMERS} or set include_prompt to true"
-        )
-    return _POOLINGS[chosen[0]]
-
-
-def _prompts(folder: Path) -> tuple[str, str]:
-    prompts = read_optional(folder / SENTENCE_TRANSFORMERS, PromptsFile) or PromptsFile()
-    return prompts.prompt("query"), prompts.prompt("document", "passage")
 
 
 def _tokenizer(folder: Path, vocab_size: int):
