@@ -33,10 +33,10 @@ class Source(Part):
     def read(self) -> Sequence[Example | Mapping[str, Any]] | Examples:
         """Returns a sequence of rows `{"query": str, "pos": [str], "neg": [str]}` or `Example`s.
 
-        A row may also have `pos_scores`, `neg_scores`, `prompt`, `type` and `label`. Or it is a text
-        with its class, `{"text": str, "label": str}`, for losses such as SupCon; its positives are
-        other texts of the class. All rows are checked once before training, and read again when a
-        step needs them.
+        A row may also have `pos_scores`, `neg_scores`, `prompt`, `type` and `label`. Or it is a
+        text with its class, `{"text": str, "label": str}`, for losses such as SupCon; its positives
+        are other texts of the class. All rows are checked once before training, and read again when
+        a step needs them.
 
         Raises:
           DataError: If rows cannot be used; the message says where they are.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,6 +98,11 @@ class Loop:
             # Take the first batch before init, so that more are prepared while programs compile.
             batch = feed.take(stop=False)
             return Place(0, runs.init(), Progress.start(runs.count), batch)
+        if distributed.is_first():
+            print(
+                f"contrastive: resuming at step {restored.step} of {self._config.steps}",
+                file=sys.stderr,
+            )
         feed.seek(restored.position)
         state = runs.restored(restored.state)
         runs.resume_best(self._checkpoints, restored.progress)
@@ -106,6 +112,7 @@ class Loop:
     def _train(self, place: Place) -> Trained | DivergedError:
         config, runs, feed = self._config, self._runs, self._feed
         step, state, progress, batch, _ = place
+        first = step
         log = Log(runs, self._workdir, step, feed)
         with log, self._bar(step) as bar, Interrupt() as interrupt:
             if place.raised:
@@ -117,6 +124,8 @@ class Loop:
             while step < config.steps and not batch.stop and not self._is_over(progress):
                 log_now = step == 0 or self._due(step + 1, config.log_steps)
                 state, metrics = runs.step(state, batch.batch, log_now)
+                if step == first:
+                    bar.set_postfix_str("", refresh=False)  # it is compiled
                 step += 1
                 distributed.at_step(step)
                 sound = log.note(step, metrics, batch.padding)
@@ -173,6 +182,8 @@ class Loop:
         progress, improved = progress.after(values, step, self._config.patience)
         if any(improved):
             runs.save_best(self._checkpoints, step, state, improved)
+        if distributed.is_first():
+            tqdm.write(evaluation_line(step, values, progress, self._config.selection), sys.stderr)
         return progress
 
     def _save(self, step: int, state: PyTree, progress: Progress) -> None:
@@ -193,9 +204,39 @@ class Loop:
             initial=step,
             desc=f"{self._config.name}{runs}",
             unit=" steps",
+            postfix="compiling",  # until the first step was called
             mininterval=0.1 if sys.stderr.isatty() else 10.0,
             **hidden,
         )
+
+
+def evaluation_line(
+    step: int,
+    values: Sequence[float | None],
+    progress: Progress,
+    selection: tuple[str, str] | None,
+) -> str:
+    """Describes an evaluation in one line.
+
+    >>> progress = Progress(best=(0.75,), best_step=(10,), worse=(1,))
+    >>> evaluation_line(20, [0.5], progress, ("dev", "nDCG@10"))
+    'step 20: dev/nDCG@10 0.5000, best 0.7500 at step 10'
+
+    Args:
+      step: Step of the evaluation.
+      values: The metric of each run that selects its best checkpoint; None if it was not evaluated.
+      progress: Progress after the evaluation.
+      selection: Evaluator and metric.
+    """
+    name = "/".join(selection or ())
+    known = [value for value in values if value is not None]
+    if not known:
+        return f"step {step}: every run has diverged"
+    if len(values) > 1:
+        return f"step {step}: {name} {min(known):.4f} to {max(known):.4f}, {len(known)} runs"
+    (best,), (best_step,) = progress.best, progress.best_step
+    so_far = "" if best is None else f", best {best:.4f} at step {best_step}"
+    return f"step {step}: {name} {known[0]:.4f}{so_far}"
 
 
 def selected(scores: Scores, selection: tuple[str, str] | None) -> float:
