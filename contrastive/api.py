@@ -104,17 +104,22 @@ def _as_number(value: Any) -> Any:
 def evaluate(
     encoder: Encoder | Run | str | Path,
     tasks: Evaluator | Sequence[Evaluator] | Mapping[str, Evaluator],
+    *,
+    truncate_dim: int | None = None,
 ) -> Scores:
     """Scores an encoder.
 
     Args:
       encoder: An encoder, a run, or the folder or Hub name of one.
       tasks: One evaluator, several, or several by name.
+      truncate_dim: Number of leading values to keep of each embedding, for Matryoshka models; None
+        keeps all.
 
     Returns:
       Metrics by evaluator and name; `scores.about` describes the data of each evaluator.
 
     Raises:
+      ConfigError: If `truncate_dim` is not between 1 and the width of the embeddings.
       DataError: If the data of an evaluator cannot be used.
     """
     suite = Suite(named(tasks))
@@ -122,6 +127,8 @@ def evaluate(
         encoder = encoder.encoder
     if not isinstance(encoder, Encoder):
         encoder = Encoder.from_pretrained(encoder)
+    if truncate_dim is not None:
+        encoder = encoder.truncated(truncate_dim)
     return Scores(suite.scores(encoder), suite.describe(), versions())
 
 

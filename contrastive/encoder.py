@@ -18,8 +18,8 @@ from contrastive.data.tokens import Tokenizer, pack
 from contrastive.devices.compilation import keep_compiled_programs
 from contrastive.devices.distributed import is_first
 from contrastive.devices.mesh import make_mesh
-from contrastive.encoding import embed_tokens, host_arrays
-from contrastive.errors import ConfigError, DataError, FolderError
+from contrastive.encoding import check_range, checked_texts, embed_tokens, host_arrays
+from contrastive.errors import ConfigError, FolderError
 from contrastive.interop.hf_export import save
 from contrastive.interop.hf_import import load
 from contrastive.interop.pretrained import PretrainedModel
@@ -60,6 +60,7 @@ class Encoder:
         self._params = params
         self._mesh = mesh
         self._texts_per_row = texts_per_row
+        self._width = model.module.width
         self._embedder = Embedder(model.module, model.pooling, model.normalize is not False)
         self._tokenize = Tokenizer(
             model.tokenizer, special_tokens=model.adds_special_tokens, names=model.names
@@ -123,10 +124,25 @@ class Encoder:
         other.__dict__.update(self.__dict__, _params=params)
         return other
 
+    def truncated(self, width: int) -> Encoder:
+        """Returns this encoder with shorter embeddings, for Matryoshka models.
+
+        Args:
+          width: Number of leading values to keep of each embedding. They are normalized again if
+            the model normalizes.
+
+        Raises:
+          ConfigError: If `width` is not between 1 and D.
+        """
+        check_range("truncate_dim", width, self.width)
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, _width=width)
+        return other
+
     @property
     def width(self) -> int:
         """Embedding width D."""
-        return self._model.module.width
+        return self._width
 
     @property
     def query_prompt(self) -> str:
@@ -234,14 +250,13 @@ class Encoder:
           DataError: As in `encode_queries`.
           ConfigError: As in `encode_queries`.
         """
-        texts = [prompt + text for text in _checked(texts)]
+        texts = [prompt + text for text in checked_texts(texts)]
         length = self.document_length if max_length is None else max_length
-        _check_range("max_length", length, None)
-        _check_range(
-            "truncate_dim", self.width if truncate_dim is None else truncate_dim, self.width
-        )
+        check_range("max_length", length, None)
+        width = self.width if truncate_dim is None else truncate_dim
+        check_range("truncate_dim", width, self.width)
         if not texts:
-            return np.zeros((0, truncate_dim or self.width), np.float32)
+            return np.zeros((0, width), np.float32)
         chunks = []
         hidden: dict[str, Any] = {} if progress and is_first() else {"disable": True}
         with tqdm(
@@ -256,8 +271,7 @@ class Encoder:
                 part = texts[start : start + _TEXTS]
                 chunks.append(self._embed(part, length))
                 bar.update(len(chunks[-1]))
-        vectors = np.concatenate(chunks)
-        return vectors if truncate_dim is None else self._truncated(vectors, truncate_dim)
+        return self._cut(np.concatenate(chunks), width)
 
     def similarity(
         self, queries: Float[np.ndarray, "Q D"], documents: Float[np.ndarray, "N D"]
@@ -293,28 +307,10 @@ class Encoder:
         )
         return embed_tokens(self._embedder, self._params, tokens, self._mesh)
 
-    def _truncated(self, vectors: np.ndarray, width: int) -> np.ndarray:
+    def _cut(self, vectors: np.ndarray, width: int) -> np.ndarray:
+        if width == vectors.shape[1]:
+            return vectors
         vectors = vectors[:, :width]
-        if not self._model.normalize or width == self.width:
+        if not self._model.normalize:
             return vectors
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-
-
-def _checked(texts: Iterable[str]) -> list[str]:
-    if isinstance(texts, str):
-        raise DataError(
-            f"expected an iterable of texts, got the string {texts!r:.60}; pass a list of strings"
-        )
-    strings = list(texts)
-    for number, text in enumerate(strings):
-        if not isinstance(text, str):
-            raise DataError(
-                f"text {number} is not a string: {text!r:.60}; convert it to a string or remove it"
-            )
-    return strings
-
-
-def _check_range(name: str, value: int, largest: int | None) -> None:
-    if value < 1 or (largest is not None and value > largest):
-        allowed = "at least 1" if largest is None else f"from 1 to {largest}"
-        raise ConfigError(f"is {value}, but must be {allowed}", field=name)

@@ -1,14 +1,16 @@
-"""Embeds any number of token rows with few compiled shapes."""
+"""Checks what is to be embedded, and embeds token rows with few compiled shapes."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 
+from contrastive.errors import ConfigError, DataError
 from contrastive.models.linen.embedder import Embedder
 from contrastive.types import Params, Tokens
 
@@ -41,6 +43,36 @@ def embed_tokens(
         )
         chunks.append(np.asarray(_embed(embedder, mesh, params, rows_of_chunk)))
     return np.concatenate(chunks)[tokens.slots]
+
+
+def checked_texts(texts: Iterable[str]) -> list[str]:
+    """Returns texts as a list.
+
+    Raises:
+      DataError: If `texts` is a single string, or a text is not a string.
+    """
+    if isinstance(texts, str):
+        raise DataError(
+            f"expected an iterable of texts, got the string {texts!r:.60}; pass a list of strings"
+        )
+    strings = list(texts)
+    for number, text in enumerate(strings):
+        if not isinstance(text, str):
+            raise DataError(
+                f"text {number} is not a string: {text!r:.60}; convert it to a string or remove it"
+            )
+    return strings
+
+
+def check_range(name: str, value: int, largest: int | None) -> None:
+    """Rejects a number below 1, or above the largest one that is possible.
+
+    Raises:
+      ConfigError: If it is outside of this range; the message names the range.
+    """
+    if value < 1 or (largest is not None and value > largest):
+        allowed = "at least 1" if largest is None else f"from 1 to {largest}"
+        raise ConfigError(f"is {value}, but must be {allowed}", field=name)
 
 
 def host_arrays(tree: Params, mesh: Mesh) -> Params:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from contrastive import Encoder, evaluate
 from contrastive.cli import main
 from contrastive.cli.main import _place_of_file
 from contrastive.cli.stopping import STOPPED, stoppable
 from contrastive.sources.pydoc import dataset
-from contrastive.tasks import Evaluator
+from contrastive.tasks import STS, Evaluator
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -156,6 +158,47 @@ def test_vectors_of_before_stay_until_new_ones_are_whole(run, tmp_path):
     assert f"{tmp_path} is a folder" in message
 
 
+def test_texts_of_several_lines(run, tmp_path):
+    texts = ["def add(a, b):\n    return a + b", "class Queue:\n    pass"]
+    rows = tmp_path / "texts.jsonl"
+    rows.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    output = tmp_path / "vectors.npy"
+    contrastive("encode", run, "--input", rows, "--output", output, "--truncate_dim", "8")
+    expected = Encoder.from_pretrained(run).encode_documents(texts, truncate_dim=8)
+    np.testing.assert_allclose(np.load(output), expected, atol=1e-6)
+    found = contrastive("search", run, texts[1], "--corpus", rows, "--top", "1")
+    assert "1. similarity 1.000\n   class Queue:\n       pass\n" in found
+    rows.write_text('{"text": "a"}\n{"body": "b"}\n')
+    message = contrastive("encode", run, "--input", rows, "--output", output, code=1)
+    assert f"{rows}:2: \"text\" is missing; the fields are ['body']" in message
+
+
+def test_scores_of_truncated_embeddings(run, tmp_path):
+    pairs = [
+        {"sentence1": f"sort a {a}", "sentence2": f"open a {b}", "score": n}
+        for n, (a, b) in enumerate([("list", "file"), ("file", "list"), ("set", "socket")])
+    ]
+    (tmp_path / "sts.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    task = ("--sts", tmp_path / "sts.jsonl")
+    contrastive("evaluate", run, *task, "--truncate_dim", "8", "--output", tmp_path / "s.json")
+    results = json.loads((tmp_path / "s.json").read_text())
+    encoder = Encoder.from_pretrained(run)
+    first, second = (
+        encoder.encode_documents([pair[side] for pair in pairs])[:, :8]
+        for side in ("sentence1", "sentence2")
+    )
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    cosines = (first * second).sum(axis=1) / norms
+    expected = np.corrcoef(cosines, [pair["score"] for pair in pairs])[0, 1]
+    assert results["scores"]["sts"]["pearson"] == pytest.approx(expected, abs=1e-5)
+    assert results["width"] == 8
+    assert evaluate(run, STS(tmp_path / "sts.jsonl"), truncate_dim=8) == {
+        "sts": pytest.approx(results["scores"]["sts"])
+    }
+    message = contrastive("evaluate", run, *task, "--truncate_dim", "999", code=1)
+    assert message == "contrastive: --truncate_dim is 999, but must be from 1 to 256"
+
+
 def test_evaluate_on_a_beir_folder(run, tmp_path):
     (tmp_path / "qrels").mkdir()
     documents = {"a": "add two numbers", "b": "open a file", "c": "sort a list"}
@@ -187,6 +230,22 @@ def test_mistakes_are_answered_in_a_line(arguments, words):
     assert "Traceback" not in message
     assert not os.path.exists("x")
     assert not (ROOT / "x").exists()
+
+
+def test_what_comes_next_works_as_it_is_shown(run, tmp_path):
+    shown = contrastive("train", "quickstart", "--setting", "smoke", "--workdir", run)
+    commands = shown.partition("\nnext:\n")[2].splitlines()
+    assert [command.split()[1] for command in commands] == [
+        *("search", "evaluate", "encode", "advise", "report")
+    ]
+    (tmp_path / "texts.txt").write_text("sort a list\n")
+    for command in commands:
+        words = shlex.split(command)[1:]
+        if words[0] == "evaluate":
+            assert words[-1] == "DATA"  # no file: the held-out rows come from another source
+            continue
+        places = {"TEXTS.txt": tmp_path / "texts.txt", "vectors.npy": tmp_path / "v.npy"}
+        assert contrastive(*(places.get(word, word) for word in words))
 
 
 def test_a_process_answers_mistakes_likewise():

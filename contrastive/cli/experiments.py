@@ -100,6 +100,7 @@ def train_file(file: str, arguments: list[str]) -> None:
     workdir, fields = _parse(command, f"contrastive train {file}", arguments, default)
     with stoppable(), fields_named(flag_namer(default)):
         experiment = Experiment(**fields)
+        from contrastive.cli.endings import show_run
         from contrastive.devices.distributed import is_first
         from contrastive.training.train import train_experiment
 
@@ -107,7 +108,7 @@ def train_file(file: str, arguments: list[str]) -> None:
         if results is None:
             raise KeyboardInterrupt(f"The run is saved in {workdir}")
         if is_first():
-            _show(results, workdir)
+            show_run(results, experiment, workdir, workdir)
 
 
 def sweep_file(file: str, arguments: list[str]) -> None:
@@ -205,20 +206,3 @@ def _chosen(file: str, arguments: list[str]) -> tuple[str, Experiment]:
     if chosen not in settings:
         raise ConfigError(f"{file} has no setting {chosen!r}; it has {', '.join(settings)}")
     return chosen, settings[chosen]
-
-
-def _show(results: Mapping[str, Any], workdir: Path) -> None:
-    from contrastive.cli.scores import score_tables
-
-    session = results["session"]
-    print(
-        f"\n{results['name']}: {results['steps']} steps, {session['training_seconds']:.0f} s of "
-        f"training in this session, {session['waiting_share']:.1%} of it waiting for data; "
-        f"temperature {results['temperature']:.3g}"
-    )
-    for name, value in results["select_best"].items():
-        if value is not None:
-            print(f"best: step {results['best_step']}, with {name} {value:.3f}")
-    for words in score_tables(results["name"], results):
-        print(words)
-    print(f"\nmodel: {workdir / 'model'}   results: {workdir / 'results.json'}")

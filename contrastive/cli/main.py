@@ -11,8 +11,9 @@ import tyro
 from contrastive.cli.experiment_files import built_in_experiments
 from contrastive.cli.experiments import sweep, sweep_file, train, train_file
 from contrastive.cli.explaining import advise, report, reproduce
+from contrastive.cli.finetuning import finetune, finetune_model
 from contrastive.cli.models import encode, evaluate, search
-from contrastive.cli.stopping import INTERRUPTED, stoppable
+from contrastive.cli.stopping import INTERRUPTED
 from contrastive.errors import ConfigError, UserError
 
 _DESCRIPTION = """Contrastive training of embedding models, with temperature as a first-class,
@@ -52,10 +53,7 @@ def _dispatch(words: list[str]) -> None:
         # The fields of the file's experiment are flags, so the file is read before parsing them.
         of_files[command](rest.pop(place), rest)
     elif command == "finetune":
-        with stoppable():
-            from contrastive.finetune.command import finetune as run_finetune
-
-            run_finetune(rest)
+        finetune_model(rest)
     else:
         commands: dict[str, Callable[..., None]] = {
             "train": train,
@@ -85,7 +83,3 @@ def _place_of_file(words: Sequence[str]) -> int | None:
     alone = [n for n in places if n == 0 or not words[n - 1].startswith("--")]
     unknown = [0] if words and not words[0].startswith("-") else []
     return next(iter((*alone, *places, *unknown)), None)
-
-
-def finetune() -> None:
-    """Fine-tune a checkpoint with the flags of FlagEmbedding: contrastive finetune --help."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-import pydantic
 import tyro
 
 from contrastive.cli.task_flags import (
@@ -18,7 +15,8 @@ from contrastive.cli.task_flags import (
     tasks_of_paths,
     unused_name,
 )
-from contrastive.errors import ConfigError, FolderError
+from contrastive.cli.text_files import read_texts
+from contrastive.errors import ConfigError, FolderError, fields_named
 
 if TYPE_CHECKING:
     from contrastive.encoder import Encoder
@@ -36,6 +34,7 @@ def evaluate(
     classification: tuple[str, str] | None = None,
     tasks: Path | None = None,
     baselines: bool = True,
+    truncate_dim: int | None = None,
     pooling: _Pooling = None,
     parts: tuple[Path, ...] = (),
     output: Path | None = None,
@@ -51,6 +50,7 @@ def evaluate(
       classification: Two files with rows {"text", "label"}, for training and for testing.
       tasks: A Python file that defines `evaluators`, a dict of evaluators by name.
       baselines: Whether to also score baselines such as BM25.
+      truncate_dim: Number of leading values of each embedding to keep (Matryoshka).
       pooling: Pooling of a model whose folder does not specify it.
       parts: Python files that define the encoder which the model's folder names.
       output: A JSON file to write the scores to.
@@ -61,7 +61,11 @@ def evaluate(
       FolderError: If the model cannot be loaded.
     """
     evaluators = _evaluators(paths, split, classification, tasks)
-    results = _results(model, evaluators, baselines, pooling, parts)
+    with fields_named(_flag):
+        encoder = _load(model, pooling, parts)
+        if truncate_dim is not None:
+            encoder = encoder.truncated(truncate_dim)
+    results = _results(model, encoder, evaluators, baselines)
     _show(results, output)
 
 
@@ -84,20 +88,20 @@ def _evaluators(
     return evaluators
 
 
+def _flag(field: str) -> str:
+    return f"--{field}"
+
+
 def _results(
-    model: str,
-    evaluators: Mapping[str, Evaluator],
-    baselines: bool,
-    pooling: _Pooling,
-    parts: tuple[Path, ...],
+    model: str, encoder: Encoder, evaluators: Mapping[str, Evaluator], baselines: bool
 ) -> dict[str, Any]:
     from contrastive.tasks._suite import Suite
     from contrastive.training.results import versions
 
     suite = Suite(evaluators)
-    encoder = _load(model, pooling, parts)
     return {
         "model": model,
+        "width": encoder.width,
         "scores": suite.scores(encoder),
         "baselines": suite.baselines() if baselines else {},
         "evaluators": suite.describe(),
@@ -123,15 +127,16 @@ def encode(
     input: Path,
     output: Path,
     kind: Literal["query", "document"] = "document",
-    truncate_dim: pydantic.PositiveInt | None = None,
+    truncate_dim: int | None = None,
     pooling: _Pooling = None,
     parts: tuple[Path, ...] = (),
 ) -> None:
-    """Embed the lines of a text file as float32 vectors, one row per line.
+    """Embed the texts of a file as float32 vectors, one row per text.
 
     Args:
       model: Folder of a run or of a model, or a name on the Hugging Face Hub.
-      input: UTF-8 text file with one text per line.
+      input: UTF-8 file with one text per line; or rows {"text": str} if its name ends in .jsonl or
+        .jsonl.gz, for texts of several lines.
       output: NumPy file to write.
       kind: Whether to use the prompt and maximum length of queries or of documents.
       truncate_dim: Number of leading values of each embedding to keep (Matryoshka).
@@ -140,8 +145,13 @@ def encode(
     """
     import numpy as np
 
-    texts = _lines(input)
-    with _whole(output) as file:  # opened before encoding, which may take an hour, to fail early
+    from contrastive.files import replacing
+
+    texts = read_texts(input)
+    if output.is_dir():
+        raise ConfigError(f"{output} is a folder; give the name of a file in it")
+    # Before encoding, which may take an hour, a folder that cannot be written fails.
+    with replacing(output) as partial, fields_named(_flag), open(partial, "wb") as file:
         encoder = _load(model, pooling, parts)
         embed = encoder.encode_queries if kind == "query" else encoder.encode_documents
         vectors = embed(texts, truncate_dim=truncate_dim)
@@ -155,7 +165,7 @@ def search(
     /,
     *,
     corpus: Path | None = None,
-    top: pydantic.PositiveInt = 3,
+    top: int = 3,
     pooling: _Pooling = None,
     parts: tuple[Path, ...] = (),
 ) -> None:
@@ -165,14 +175,16 @@ def search(
       run: Folder of a run or of its model; with --corpus also the folder of any model, or a name on
         the Hugging Face Hub.
       query: Text of the query.
-      corpus: UTF-8 text file with one document per line; the run's held-out documents by default.
+      corpus: File of documents, as --input of encode; the run's held-out documents by default.
       top: Number of documents to show.
       pooling: Pooling of a model whose folder does not specify it.
       parts: Python files that define the encoder which the model's folder names.
     """
     from contrastive.tasks.retrieval.topk import top_k
 
-    texts = _held_out(Path(run)) if corpus is None else _lines(corpus)
+    if top < 1:
+        raise ConfigError(f"--top is {top}, but must be at least 1")
+    texts = _held_out(Path(run)) if corpus is None else read_texts(corpus)
     encoder = _load(run, pooling, parts)
     vectors = encoder.encode_documents(texts)
     scores, places = top_k(encoder.encode_queries([query]), vectors, min(top, len(texts)))
@@ -209,30 +221,3 @@ def _held_out(run: Path) -> list[str]:
     raise ConfigError(
         f"the run in {run} has no retrieval task; give --corpus FILE, one document per line"
     )
-
-
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file that replaces `path` only once it is complete; an error leaves `path` as is."""
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder; give the name of a file in it")
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with open(partial, "wb") as file:
-            yield file
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8, at byte {error.start + 1}") from None
-    texts = lines[:-1] if lines[-1] == "" else lines
-    if not texts:
-        raise ConfigError(f"{path} is empty; expected one text per line")
-    return texts

@@ -20,7 +20,7 @@ def score_tables(name: str, results: Mapping[str, Any]) -> Iterator[str]:
         counts = [f"{value:,} {what}" for what, value in about.get("counts", {}).items()]
         systems = {**results.get("baselines", {}).get(evaluator, {}), name: scores}
         rows = [
-            [system, *(f"{metrics[x]:.3f}" if x in metrics else "-" for x in scores)]
+            [system, *(f"{metrics[x]:.4f}" if x in metrics else "-" for x in scores)]
             for system, metrics in systems.items()
         ]
         head = f"{evaluator}: {', '.join(counts)}" if counts else evaluator

@@ -6,18 +6,42 @@ import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from contrastive.errors import FolderError, fields_named
 from contrastive.finetune.flag_names import flag_of
 from contrastive.finetune.parsing import Arguments, parse
 from contrastive.finetune.trainer_flags import HINTS
 
+if TYPE_CHECKING:
+    from contrastive.training.experiment import Experiment
+    from contrastive.training.results import Results
 
-def finetune(words: Sequence[str]) -> None:
+
+class Finetuned(NamedTuple):
+    """A finished run of `contrastive finetune`.
+
+    Attributes:
+      experiment: What the flags mean.
+      results: The contents of results.json.
+      run: Folder of the run.
+      folder: The output folder, which contains the model and the folder of the run.
+    """
+
+    experiment: Experiment
+    results: Results
+    run: Path
+    folder: Path
+
+
+def finetune(words: Sequence[str]) -> Finetuned:
     """Trains the model that FlagEmbedding's flags describe, or resumes an earlier run.
 
     Args:
       words: The command-line arguments after `finetune`.
+
+    Returns:
+      The finished run.
 
     Raises:
       UserError: If a flag, the data or the model cannot be used, or training fails; the message
@@ -56,8 +80,7 @@ def finetune(words: Sequence[str]) -> None:
         results = train_experiment(experiment, run, model_folder=folder, overwrite=overwrite)
     if results is None:
         raise KeyboardInterrupt(f"The run is saved in {run}")
-    if distributed.is_first():
-        print(f"\nmodel: {folder}   metrics: {run / 'metrics.jsonl'}")
+    return Finetuned(experiment, results, run, folder)
 
 
 def in_flags() -> contextlib.AbstractContextManager[None]:
