@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -9,7 +10,7 @@ import os
 import pkgutil
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -130,8 +131,8 @@ def reproduce(paper: Paper, setting: str, where: Where) -> Findings:
     Returns:
       The results, as they are written to `results.json`.
     """
-    where.workdir.mkdir(parents=True, exist_ok=True)
-    findings, seconds = _timed_run(paper, setting, where)
+    with _kept_if_used(where.workdir):
+        findings, seconds = _timed_run(paper, setting, where)
     results = {
         "paper": paper.name,
         "title": paper.title,
@@ -172,9 +173,24 @@ def _timed_run(paper: Paper, setting: str, where: Where) -> tuple[Findings, floa
     try:
         findings = paper.run(getattr(paper, setting), where)
     except BaseException:  # also if it is stopped
-        write_json(interrupted, {"seconds": earlier + time.perf_counter() - begin})
+        if any(where.workdir.iterdir()):  # otherwise there is nothing to resume
+            write_json(interrupted, {"seconds": earlier + time.perf_counter() - begin})
         raise
     return findings, max(_seconds(results), earlier + time.perf_counter() - begin)
+
+
+@contextlib.contextmanager
+def _kept_if_used(folder: Path) -> Iterator[None]:
+    """Context that creates a folder, and removes it again if it fails before anything is saved."""
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # not empty
+            for path in created:
+                path.rmdir()
+        raise
 
 
 def _seconds(path: Path) -> float:

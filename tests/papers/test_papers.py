@@ -361,6 +361,7 @@ def test_seconds_are_those_of_all_sessions(tmp_path, monkeypatch):
     stops = iter([KeyboardInterrupt(), None, None])
 
     def run(setting, where):
+        (where.workdir / "sweep").mkdir(exist_ok=True)
         if stop := next(stops):
             raise stop
         return {}
@@ -407,3 +408,25 @@ def test_a_paper_is_reproduced_by_its_setting(tmp_path):
         results = reproduce(paper, setting, Where(tmp_path, tmp_path / setting))
         assert results["differs"] == ("d" if setting == "small" else "")
     assert seen == [1, 9]
+
+
+def test_a_reproduction_that_fails_at_once_leaves_no_folder(tmp_path):
+    def run(setting, where):
+        raise DataError("there is no such data")
+
+    for place in ("runs/papers/T0-small", "kept/T0-small"):
+        (tmp_path / "kept").mkdir(exist_ok=True)
+        with pytest.raises(DataError, match="no such data"):
+            reproduce(paper_of(run), "small", Where(tmp_path, tmp_path / place))
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert not list((tmp_path / "kept").iterdir())
+
+
+def test_a_reproduction_that_fails_later_keeps_its_runs(tmp_path):
+    def run(setting, where):
+        (where.workdir / "sweep").mkdir()
+        raise DataError("the disk is gone")
+
+    with pytest.raises(DataError, match="disk"):
+        reproduce(paper_of(run), "small", Where(tmp_path, tmp_path / "T0"))
+    assert (tmp_path / "T0" / "sweep").is_dir()
