@@ -39,6 +39,8 @@ def _parts() -> dict[str, type[Any]]:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":  # requested by `from contrastive.config import *`
+        return __dir__()
     if name in _RENAMED:
         raise AttributeError(f"contrastive.config.{name} is now called {_RENAMED[name]}")
     if name.startswith("_") or name not in _parts():

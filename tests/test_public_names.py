@@ -102,6 +102,22 @@ def test_private_names_are_found(source, private):
     assert private_names(source) == ({private} if private else set())
 
 
+def test_dir_shows_public_names_only():
+    import contrastive
+
+    names = set(dir(contrastive)) - {"__version__"}
+    assert all(name[0] != "_" for name in names)
+    assert {name for name in names if is_public(f"{PACKAGE}.{name}")} == names
+    assert {"train", "sweep", "Encoder", "config"} <= names
+    assert not names & {"Any", "TYPE_CHECKING", "importlib", "annotations"}
+
+
+def test_all_configs_are_imported_at_once():
+    namespace = {}
+    exec("from contrastive.config import *", namespace)
+    assert {"Experiment", "Jsonl", "InfoNCE", "Retrieval"} <= namespace.keys()
+
+
 def test_type_checkers_see_the_names_that_the_package_exports():
     """The package imports its names on first use, so it names them once more for type checkers."""
     import contrastive

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from inspect import signature
@@ -28,7 +29,7 @@ def train(file: tyro.conf.Positional[str], /, *, workdir: Path, setting: str = "
     Every field of the experiment is a flag: --loss.temperature 0.05 --steps 500. List them with
     contrastive train FILE.py --help. Choose a part by name, and then set its fields:
     loss.function:hard-negative --loss.function.beta 2. Run the same command again to resume a
-    stopped run.
+    stopped run, which exits with status 75.
 
     Args:
       file: A Python file that defines an Experiment called `default`, and possibly others; or
@@ -54,7 +55,8 @@ def sweep(
     part by name, and then set its fields: loss.function:hard-negative --loss.function.beta 2. All
     other flags are those of `contrastive train`. Runs that differ only in floating-point settings
     of the loss and the optimizer are trained as one program that shares batches; values of other
-    fields are trained one after the other. Run the same command again to resume a stopped sweep.
+    fields are trained one after the other. Run the same command again to resume a stopped sweep,
+    which exits with status 75.
 
     Args:
       file: A Python file that defines an Experiment called `default`, and possibly others; or
@@ -84,7 +86,7 @@ def train_file(file: str, arguments: list[str]) -> None:
         setting: str = chosen,
         experiment: Annotated[Experiment, tyro.conf.arg(name="")] = default,
     ) -> tuple[Path, Any]:
-        """Train or resume a run.
+        """Train or resume a run. A stopped run exits with status 75.
 
         Choose a part by name, and then set its fields: loss.function:hard-negative
         --loss.function.beta 2.
@@ -178,6 +180,8 @@ def _show_sweep(table: Mapping[str, Any], workdir: Path) -> None:
     print(f"\n{table['name']}: {runs} runs, {seconds:.0f} s in this session\n")
     print(shown(table))
     print(f"\ntable: {workdir / 'sweep.json'}{f'   picture: {picture}' if picture else ''}")
+    folder = shlex.quote(str(workdir))
+    print(f"\nnext:\n  contrastive advise {folder}\n  contrastive report {folder}")
 
 
 def _parse(command: Any, program: str, arguments: list[str], default: Experiment) -> Any:

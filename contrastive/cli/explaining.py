@@ -58,7 +58,7 @@ def reproduce(
     """Reproduce a paper's result: contrastive reproduce T1.
 
     Runs the experiment, draws the paper's figure beside ours, and reports which claims held.
-    Finished runs are not repeated.
+    Finished runs are not repeated; a reproduction that is stopped exits with status 75.
 
     Args:
       name: Name of a paper, such as T1, or a file that defines a Paper; the names are listed in

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -13,7 +14,7 @@ from contrastive.cli.experiments import sweep, sweep_file, train, train_file
 from contrastive.cli.explaining import advise, report, reproduce
 from contrastive.cli.finetuning import finetune, finetune_model
 from contrastive.cli.models import encode, evaluate, search
-from contrastive.cli.stopping import INTERRUPTED
+from contrastive.cli.stopping import BROKEN_PIPE, INTERRUPTED
 from contrastive.errors import ConfigError, UserError
 
 _DESCRIPTION = """Contrastive training of embedding models, with temperature as a first-class,
@@ -24,6 +25,9 @@ contrastive train quickstart --workdir runs/quickstart
 contrastive search runs/quickstart "parse a date from a string"
 
 contrastive finetune --model_name_or_path MODEL --train_data train.jsonl --output_dir out
+
+Exit status: 0 if the work is done, 1 after an error, 2 if words cannot be parsed, and 75 if a run was
+asked to stop (Ctrl-C, SIGTERM) and the same command resumes it.
 """
 
 
@@ -36,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         _dispatch(words)
+    except BrokenPipeError:  # the reader of the output, such as head, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        sys.exit(BROKEN_PIPE)
     except (UserError, OSError) as error:
         sys.exit(f"contrastive: {error}")
     except KeyboardInterrupt:

@@ -16,6 +16,9 @@ It is the same for all signals, so that a scheduler needs one rule to requeue a 
 INTERRUPTED = 128 + signal.SIGINT
 """Exit status of a command that has nothing to resume, such as `encode`, after Ctrl-C."""
 
+BROKEN_PIPE = 128 + signal.SIGPIPE
+"""Exit status of a command whose output is no longer read, as of other programs."""
+
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:

@@ -129,27 +129,27 @@ class LossArguments:
         field="loss.temperature",
     )
     loss: LossName = flag(
-        f"The loss. {summaries(Loss)}",
+        f"The loss.{summaries(Loss)}",
         "info_nce",
         field="loss.function loss.function.kind",
         added=True,
     )
     loss_options: list[str] = flag(
         "Settings of the loss, such as --loss hard_negative --loss_options beta=2 "
-        f"tau_plus=0.05. {setting_names(Loss)} `contrastive train quickstart loss.function:NAME "
+        f"tau_plus=0.05.{setting_names(Loss)}`contrastive train quickstart loss.function:NAME "
         "--help` explains them.",
         [],
         added=True,
     )
     temperature_policy: PolicyName = flag(
-        f"How the temperature is set. {summaries(Policy)}",
+        f"How the temperature is set.{summaries(Policy)}",
         "fixed",
         field="loss.policy loss.policy.kind",
         added=True,
     )
     temperature_options: list[str] = flag(
         "Settings of the policy, such as --temperature_policy warm_down "
-        f"--temperature_options start=1 steps=200. {setting_names(Policy)}",
+        f"--temperature_options start=1 steps=200.{setting_names(Policy)}",
         [],
         added=True,
     )

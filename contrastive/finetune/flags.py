@@ -64,9 +64,10 @@ def summaries(base: type[Part]) -> str:
       base: The base of the parts, such as `Loss`.
 
     Returns:
-      One sentence or more per part.
+      A line per part, with a line break before each.
     """
-    return " ".join(f"{kind}: {part.summary()}" for kind, part in choices(base).items())
+    lines = [f"- {kind}: {part.summary()}" for kind, part in choices(base).items()]
+    return "\n".join(["", *lines])
 
 
 def setting_names(base: type[Part]) -> str:
@@ -76,7 +77,8 @@ def setting_names(base: type[Part]) -> str:
       base: The base of the parts, such as `Loss`.
 
     Returns:
-      One sentence; parts without fields are left out.
+      A line per part, with line breaks before and after; parts without fields are left out.
     """
-    settings = [f"{k}: {', '.join(x.model_fields)}" for k, x in choices(base).items()]
-    return "; ".join(words for words in settings if not words.endswith(": ")) + "."
+    parts = [(kind, part) for kind, part in choices(base).items() if part.model_fields]
+    lines = [f"- {kind}: {', '.join(part.model_fields)}" for kind, part in parts]
+    return "\n".join(["", *lines, ""])

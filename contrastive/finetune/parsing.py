@@ -16,6 +16,7 @@ from contrastive.finetune.arguments import (
     LossArguments,
     ModelArguments,
 )
+from contrastive.finetune.help import HelpFormatter
 from contrastive.finetune.trainer_flags import (
     ASKS_FOR_NOTHING,
     IGNORED,
@@ -30,8 +31,8 @@ _DESCRIPTION = """Fine-tune an embedding model with the flags of FlagEmbedding:
   contrastive finetune --model_name_or_path ...
 
 The result is a model folder that FlagEmbedding, sentence-transformers and transformers load. Run
-the same command again to resume a run that was stopped. Flags marked 'Not in FlagEmbedding' are
-additions."""
+the same command again to resume a run that was stopped, which exits with status 75. Flags marked
+'Not in FlagEmbedding' are additions."""
 
 
 class Arguments(NamedTuple):
@@ -66,6 +67,7 @@ def parse(words: Sequence[str]) -> tuple[Arguments, list[str]]:
         prog="contrastive finetune",
         usage=_USAGE,
         description=_DESCRIPTION,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     *groups, rest = parser.parse_args_into_dataclasses(

@@ -295,3 +295,17 @@ def test_help_shows_every_flag_in_its_group(capsys):
             assert added == (field.name in OURS)
     assert "Flags marked 'Not in FlagEmbedding' are additions." in " ".join(shown.split())
     assert "contrastive finetune --model_name_or_path" in " ".join(shown.split())
+
+
+def test_help_shows_what_is_required_and_the_settings_of_each_loss(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    text = " ".join(lines)
+    assert "in safetensors format. (required)" in text
+    assert "default: None" not in text
+    assert "--model-name-or-path" not in text  # the other spelling works all the same
+    assert "- hard_negative: beta, tau_plus" in lines
+    assert "- triplet: margin" in lines
+    assert "Temperature that divides" in text
+    assert "(default: 0.02)" in text
