@@ -26,8 +26,8 @@ contrastive search runs/quickstart "parse a date from a string"
 
 contrastive finetune --model_name_or_path MODEL --train_data train.jsonl --output_dir out
 
-Exit status: 0 if the work is done, 1 after an error, 2 if words cannot be parsed, and 75 if a run was
-asked to stop (Ctrl-C, SIGTERM) and the same command resumes it.
+Exit status: 0 if the work is done, 1 after an error, 2 if words cannot be parsed, and 75 if a run
+was asked to stop (Ctrl-C, SIGTERM) and the same command resumes it.
 """
 
 
