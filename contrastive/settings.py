@@ -91,21 +91,24 @@ class Config(pydantic.BaseModel):
         return value
 
 
-_SMALLEST = 2.0**-126  # the smallest normal number of float32; devices round smaller ones to 0
+# The smallest normal number of float32, as devices round smaller ones to 0, and the largest one.
+_SMALLEST, _LARGEST = 2.0**-126, (2.0 - 2.0**-23) * 2.0**127
 
 
-def _not_zero_in_float32(value: float) -> float:
+def _in_float32(value: float) -> float:
     if value < _SMALLEST:
         raise ConfigError(
             f"is {value!r}, which is 0 in float32; set it to at least {_SMALLEST:.1e}", field=ITSELF
         )
+    if value > _LARGEST:
+        raise ConfigError(f"is {value!r}, which is infinite in float32; lower it", field=ITSELF)
     return value
 
 
 PositiveFloat32: TypeAlias = Annotated[
-    float, pydantic.Field(gt=0), pydantic.AfterValidator(_not_zero_in_float32)
+    float, pydantic.Field(gt=0), pydantic.AfterValidator(_in_float32)
 ]
-"""A positive number that is still positive in float32, such as a temperature."""
+"""A number that is positive and finite in float32, such as a temperature or a learning rate."""
 
 
 def _paths_as_text(value: Any) -> Any:

@@ -427,7 +427,7 @@ def test_a_model_names_no_documents_to_search(run, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 8}')
     message = contrastive("search", tmp_path, "words", code=1)
     assert message.startswith(f"contrastive: {tmp_path} is the folder of a model, which has no")
-    assert message.endswith("; or give --corpus FILE, one document per line")
+    assert message.endswith(" (or give --corpus FILE, one document per line)")
     of_the_run = contrastive("search", run / "model", "words", "--top", "1")
     assert of_the_run == contrastive("search", run, "words", "--top", "1")
 

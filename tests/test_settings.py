@@ -1,5 +1,7 @@
 """Configs: changes, numbers, and what errors say."""
 
+from pathlib import Path
+
 import pytest
 
 from contrastive import config
@@ -41,3 +43,27 @@ def test_only_the_problem_of_what_was_meant_is_reported(fields, message):
     others = [line for line in lines if not line.startswith(message)]
     assert len(others) < len(lines)
     assert all(line.startswith("train.parts is ()") for line in others), others
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: config.Objective(temperature=1e-320), "temperature is 1e-320, which is 0 in"),
+        (lambda: config.Learned(minimum=1e-46), "minimum is 1e-46, which is 0 in float32"),
+        (lambda: config.Optimizer(learning_rate=1e-300), "learning_rate is 1e-300, which is 0 in"),
+        (lambda: config.Optimizer(learning_rate=1e39), "learning_rate is 1e+39, which is infinite"),
+    ],
+)
+def test_numbers_that_float32_does_not_have_are_refused(make, said):
+    with pytest.raises(ConfigError) as error:
+        make()
+    assert str(error.value).startswith(said)
+
+
+def test_paths_are_stored_as_text():
+    path = Path("a") / "b.jsonl"
+    assert config.Jsonl(path) == config.Jsonl(str(path))
+    assert config.Jsonl([path, "c"]).path == ("a/b.jsonl", "c")
+    assert config.Retrieval(path).data == config.Retrieval(data=str(path)).data
+    assert config.Experiment(name="x", model=config.Checkpoint(name=path)).model.name == str(path)
+    assert config.Jsonl("x").replace(path=path).path == str(path)

@@ -213,7 +213,7 @@ def _held_out(run: Path) -> list[str]:
     try:
         config = load_config(run_folder(run))
     except FolderError as error:
-        raise FolderError(f"{error}; or give --corpus FILE, one document per line") from None
+        raise FolderError(f"{error} (or give --corpus FILE, one document per line)") from None
     for evaluator in (*config.final_evaluators.values(), *config.evaluators.values()):
         if isinstance(evaluator, Retrieval) and not evaluator.is_inert:
             # A text that is ranked under several prompts is listed once.

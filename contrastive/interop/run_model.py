@@ -39,9 +39,14 @@ def model_folder(
     above = folder.absolute().parent  # where `contrastive finetune` saves the model
     if (above / OURS).is_file():
         return above
+    if (folder / "programs").is_dir():
+        raise FolderError(
+            f"{folder} is the folder of a sweep, which keeps no models; train the setting that you "
+            "want by itself, with contrastive train, and give its folder"
+        )
     raise FolderError(
-        f"{folder} is the folder of a run that is not finished, or of a sweep, and contains no "
-        "model; run the same command again to finish a run"
+        f"{folder} is the folder of a run that is not finished, and contains no model; run the "
+        "same command again to finish it"
     )
 
 

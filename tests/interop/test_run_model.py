@@ -1,6 +1,7 @@
 """Folders of runs and of models stand for each other where that has a meaning."""
 
 import json
+import shutil
 
 import pytest
 
@@ -68,3 +69,14 @@ def test_the_folder_of_a_model_alone_is_no_run(runs, tmp_path):
     for read in (contrastive.load_run, contrastive.advise, contrastive.report):
         with pytest.raises(FolderError, match=said):
             read(str(tmp_path / "alone"))
+
+
+def test_folders_without_a_model_say_why(runs, tmp_path):
+    experiment = contrastive.load_run(runs / "run").config.replace(steps=1)
+    contrastive.sweep(experiment, {"loss.temperature": [0.1, 0.2]}, workdir=tmp_path / "sweep")
+    with pytest.raises(FolderError, match="is the folder of a sweep, which keeps no models"):
+        contrastive.evaluate(tmp_path / "sweep", Retrieval(runs / DEV))
+    shutil.copytree(runs / "run", tmp_path / "unfinished")
+    shutil.rmtree(tmp_path / "unfinished" / "model")
+    with pytest.raises(FolderError, match="is the folder of a run that is not finished"):
+        contrastive.evaluate(tmp_path / "unfinished", Retrieval(runs / DEV))
