@@ -3,7 +3,7 @@ VENV ?= .venv
 RUN = runs/quickstart
 PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: quickstart install test test-peers test-all test-nightly notebooks docs lint types clean
+.PHONY: quickstart install test test-peers test-all test-nightly faults notebooks docs lint types clean
 
 quickstart: $(VENV)/installed
 	$(VENV)/bin/contrastive train experiments/quickstart.py --workdir $(RUN)
@@ -25,6 +25,10 @@ test-all: $(VENV)/installed-dev
 # The same with many examples of each property, new ones each time, and XLA as users have it.
 test-nightly:
 	HYPOTHESIS_PROFILE=nightly $(MAKE) test-all
+
+# About an hour of kills, flipped bits, full disks, lost processes and files with random changes.
+faults: $(VENV)/installed-dev
+	FAULTS=25 $(VENV)/bin/python -m pytest tests/faults
 
 # What the notebooks show, after a change of their scripts.
 notebooks: $(VENV)/installed-dev

@@ -47,7 +47,7 @@ def _wordpiece(settings: WordPiece, source: Examples) -> tokenizers.Tokenizer:
         tokenizer = train_wordpiece(
             _Texts(source), vocab_size=settings.vocab_size, lowercase=settings.lowercase
         )
-        tokenizer.save(str(path))
+        path.write_text(tokenizer.to_str(), encoding="utf-8")
 
     key = digest_of(repr(identity).encode())
     return tokenizers.Tokenizer.from_file(str(cached_file("tokenizers", key, ".json", train)))

@@ -150,7 +150,8 @@ def _write_tokenizer(folder: Path, model: PretrainedModel) -> None:
     tokenizer = tokenizers.Tokenizer.from_str(model.tokenizer.to_str())
     # StaticEmbedding has no maximum length; it relies on the truncation of the tokenizer.
     tokenizer.enable_truncation(_length(model))
-    tokenizer.save(str(folder / "tokenizer.json"))
+    # Not its own `save`, whose errors about a full disk have no number.
+    (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
     _write(folder / "special_tokens_map.json", model.names)
     fast = {
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -66,8 +66,13 @@ def load(folder: Path, compute: Compute | None = None) -> PretrainedModel:
             f"{folder / name} is missing or has changed since the model was exported; copy the "
             f'folder again, or remove "files" and "digest" from {folder / OURS} if you changed it'
         )
-    if ours.model is not None:
-        return _load_own(folder, ours)
+    model = _load_known(folder, ours, compute) if ours.model is None else _load_own(folder, ours)
+    _check_texts(folder, model)
+    return model
+
+
+def _load_known(folder: Path, ours: OurFile, compute: Compute | None) -> PretrainedModel:
+    """Loads an architecture of other libraries."""
     modules = modules_of(folder)
     weights_in = _weights_in(folder, modules)
     static = "StaticEmbedding" in modules
@@ -84,7 +89,6 @@ def load(folder: Path, compute: Compute | None = None) -> PretrainedModel:
     tokenizer, names, tokenizer_config = _tokenizer(weights_in, module.vocab_size)
     text_file = _text_file(weights_in)
     length = _length(text_file, tokenizer_config, module.max_length)
-    _check_lengths(folder, ours, module.max_length)
     if text_file.do_lower_case and not _lower_cases(tokenizer):
         original = [tokenizer.normalizer] if tokenizer.normalizer else []
         tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *original])
@@ -256,11 +260,19 @@ def _length(text_file: TextFile, tokenizer_config: Mapping[str, Any], positions:
     return length if length < _UNLIMITED else _STATIC_LENGTH
 
 
-def _check_lengths(folder: Path, ours: OurFile, positions: int | None) -> None:
-    for name in ("query_length", "document_length"):
-        length = getattr(ours, name)
-        if length is not None and positions is not None and length > positions:
+def _check_texts(folder: Path, model: PretrainedModel) -> None:
+    """Checks that the lengths fit the positions, and the prompts fit the lengths."""
+    positions = getattr(model.module, "max_length", None) or _UNLIMITED
+    for kind in ("query", "document"):
+        length, prompt = getattr(model, f"{kind}_length"), getattr(model, f"{kind}_prompt")
+        if length > positions:
             raise FolderError(
-                f"{folder / OURS}: {name} is {length}, but the model has positions for {positions} "
-                "tokens; copy it again"
+                f"{folder / OURS}: {kind}_length is {length}, but the model has positions for "
+                f"{positions} tokens; lower it"
+            )
+        needed = len(model.tokenizer.encode(prompt, add_special_tokens=False).ids) if prompt else 0
+        if needed >= length:
+            raise FolderError(
+                f"the {kind} prompt in {folder / SENTENCE_TRANSFORMERS} has {needed} tokens, which "
+                f"leaves no room in the {length} tokens of a {kind}; shorten it"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.flax import load_file
 from safetensors.numpy import save_file
 
-from contrastive.errors import FolderError, SaveError
+from contrastive.errors import FolderError
 from contrastive.interop.model_files import ShardIndex
 from contrastive.json_files import read_json
 from contrastive.models.families.family import Family
@@ -127,16 +128,16 @@ def write_weights(folder: Path, weights: Mapping[str, np.ndarray]) -> None:
       weights: Arrays by PyTorch name.
 
     Raises:
-      SaveError: If the file cannot be written.
+      OSError: If the file cannot be written.
     """
     contiguous = {name: np.ascontiguousarray(array) for name, array in weights.items()}
     try:
         save_file(contiguous, str(folder / FILE), metadata={"format": "pt"})
     except SafetensorError as error:
-        raise SaveError(
-            f"{folder / FILE} cannot be written: {error}. Free some space, then run the same "
-            "command again"
-        ) from None
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(folder / FILE)) from None
 
 
 def to_torch(params: Params, family: type[Family] | None) -> dict[str, np.ndarray]:

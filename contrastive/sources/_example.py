@@ -152,7 +152,8 @@ def _check_scores(row: Mapping[str, Any], of: str, where: str) -> None:
     for score in value:
         if not is_finite(score):
             raise DataError(
-                f'{where}: "{field}" must be finite numbers (in float32), but contains {score!r:.60}'
+                f'{where}: "{field}" must be finite numbers (in float32), but contains '
+                f"{score!r:.60}"
             )
 
 
