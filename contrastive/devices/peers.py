@@ -22,8 +22,6 @@ from typing import Any
 import jax
 from jax._src.lib import _jax
 
-from contrastive.errors import UserError
-
 LOST = os.EX_TEMPFAIL
 """Exit code of a process that ends because another one did; a scheduler may start all again."""
 
@@ -67,7 +65,7 @@ class Peers:
         try:
             yield
         except BaseException as error:
-            if not isinstance(error, UserError):
+            if isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error):
                 # A collective operation fails at once if another process is lost. Which one that
                 # was is known later, and then the thread ends this process.
                 self._stopped.wait(self.patience + 3 * self.beat)
