@@ -113,9 +113,13 @@ def test_disk_full_while_saving(undisturbed, tmp_path):
 
 def test_a_finished_run_given_again_changes_nothing(undisturbed):
     folder, file = undisturbed
-    before = weights(folder / "run")
+    files = [path for path in (folder / "run").rglob("*") if path.is_file()]
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
     finish(start(file, folder / "run"))
-    assert weights(folder / "run") == before
+    after = [path for path in (folder / "run").rglob("*") if path.is_file()]
+    assert set(after) == set(files)
+    for path in after:
+        assert (path.read_bytes(), path.stat().st_mtime_ns) == before[path], path
 
 
 @pytest.mark.slow

@@ -107,16 +107,16 @@ def prepare() -> Pydoc:
     logging.getLogger("absl").addFilter(_not_about_configs)
     # Processes on the same machine prepare the data once. A builder inspects the folder when it is
     # created, so that happens under the lock as well.
+    prepared = folder / Pydoc.name / digest(repr(installed_packages())) / str(Pydoc.VERSION)
     with FileLock(folder / "pydoc.lock"):
+        if prepared.exists() and not _is_intact(prepared):
+            shutil.rmtree(prepared)
         builder = Pydoc(data_dir=str(folder))
-        if builder.is_prepared() and not _is_intact(Path(builder.data_dir)):
-            shutil.rmtree(builder.data_dir)
-            builder = Pydoc(data_dir=str(folder))
         if not builder.is_prepared():
             tfds.disable_progress_bar()  # our bar counts files; theirs counts what is already read
             with contextlib.redirect_stdout(io.StringIO()):
                 builder.download_and_prepare()
-            write_manifest(Path(builder.data_dir))
+            write_manifest(prepared)
         return builder
 
 
