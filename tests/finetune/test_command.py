@@ -137,7 +137,7 @@ def test_killed_and_stopped_the_same_command_goes_on_bit_for_bit(place, finished
     process = start(*words)
     wait_for_step(run, 7, process)
     process.send_signal(signal.SIGTERM)
-    assert "Run the same command again to resume" in finish(process)
+    assert "run the same command again to resume" in finish(process, expected_code=75)
     assert len(losses(run)) < STEPS
     assert not (tmp_path / "tuned" / "model.safetensors").exists()
     finish(start(*words))

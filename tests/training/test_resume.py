@@ -87,8 +87,8 @@ def test_asked_to_stop(undisturbed, tmp_path, number):
     process = start(file, tmp_path / "run")
     wait_for_step(tmp_path / "run", 4, process)
     process.send_signal(number)
-    output = finish(process, expected_code=0)
-    assert "Run the same command again to resume" in output
+    output = finish(process, expected_code=75)
+    assert "run the same command again to resume" in output
     assert 4 <= len(losses(tmp_path / "run")) < 12
     finish(start(file, tmp_path / "run"))
     same_as_undisturbed(undisturbed, tmp_path / "run")
