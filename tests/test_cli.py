@@ -17,10 +17,12 @@ import pytest
 
 from contrastive import Encoder, evaluate
 from contrastive.cli import main
+from contrastive.cli.endings import next_commands
 from contrastive.cli.main import _place_of_file
 from contrastive.cli.stopping import STOPPED, stoppable
+from contrastive.config import Experiment
 from contrastive.sources.pydoc import dataset
-from contrastive.tasks import STS, Evaluator
+from contrastive.tasks import STS, BitextMining, Classification, Evaluator, Retrieval
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -246,6 +248,24 @@ def test_what_comes_next_works_as_it_is_shown(run, tmp_path):
             continue
         places = {"TEXTS.txt": tmp_path / "texts.txt", "vectors.npy": tmp_path / "v.npy"}
         assert contrastive(*(places.get(word, word) for word in words))
+
+
+def test_the_next_evaluation_is_that_of_the_run(tmp_path):
+    def shown(*evaluators):
+        named = {str(number): x for number, x in enumerate(evaluators)}
+        commands = next_commands(Experiment(name="x", evaluators=named), tmp_path / "a run")
+        return [command.removeprefix("contrastive ") for command in commands][:2]
+
+    folder = shlex.quote(str(tmp_path / "a run"))
+    texts = f"search {folder} 'a query' --corpus TEXTS.txt"
+    assert shown() == [texts, f"evaluate {folder} --retrieval DATA"]
+    assert shown(Retrieval("my dev.jsonl"), STS("s.jsonl")) == [
+        f"search {folder} 'a query'",
+        f"evaluate {folder} --retrieval 'my dev.jsonl'",
+    ]
+    assert shown(BitextMining("b.jsonl")) == [texts, f"evaluate {folder} --bitext-mining b.jsonl"]
+    classes = Classification(train="a.jsonl", test="b.jsonl")
+    assert shown(classes)[1] == f"evaluate {folder} --classification a.jsonl b.jsonl"
 
 
 def test_a_process_answers_mistakes_likewise():

@@ -105,8 +105,8 @@ def test_none_is_a_value(refused, none):
 
 def test_a_sweep_of_nothing(refused):
     assert refused("sweep") == (
-        "nothing is swept; give several values of a field, such as 0.02, 0.05 and 0.1 of "
-        "--loss.temperature, or several --seeds, or train the experiment as it is"
+        "nothing is swept; give a field several values, such as --loss.temperature 0.02 0.05 0.1, "
+        "or set --seeds to 2 or more; to train the experiment as it is, use train"
     )
 
 

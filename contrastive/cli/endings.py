@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from contrastive.cli.scores import score_tables
+from contrastive.cli.task_flags import tasks_of_one_path
+from contrastive.tasks._evaluator import Evaluator
 from contrastive.training.experiment import Experiment
 
 
@@ -46,17 +48,30 @@ def next_commands(experiment: Experiment, output: Path) -> Iterator[str]:
       experiment: Config of the run, whose evaluators name data.
       output: Folder of the run, or the output folder of finetune.
     """
-    from contrastive.sources._jsonl import Jsonl
     from contrastive.tasks._retrieval import Retrieval
 
     evaluators = (*experiment.final_evaluators.values(), *experiment.evaluators.values())
-    held_out = [x for x in evaluators if isinstance(x, Retrieval)]
-    sources = [x.data.path if isinstance(x.data, Jsonl) else x.data for x in held_out]
-    files = [path for path in sources if isinstance(path, str)]
+    has_documents = any(isinstance(x, Retrieval) for x in evaluators)
+    tasks = [flags for x in evaluators if (flags := _flags(x))]
     folder = shlex.quote(str(output))
-    corpus = "" if held_out else " --corpus TEXTS.txt"
-    yield f"contrastive search {folder} 'a query'{corpus}"
-    yield f"contrastive evaluate {folder} --retrieval {shlex.quote(files[0]) if files else 'DATA'}"
+    yield f"contrastive search {folder} 'a query'{'' if has_documents else ' --corpus TEXTS.txt'}"
+    yield f"contrastive evaluate {folder} {tasks[0] if tasks else '--retrieval DATA'}"
     yield f"contrastive encode {folder} --input TEXTS.txt --output vectors.npy"
     yield f"contrastive advise {folder}"
     yield f"contrastive report {folder}"
+
+
+def _flags(evaluator: Evaluator) -> str:
+    """Returns the flags of `contrastive evaluate` for the data of an evaluator, if it is a file."""
+    from contrastive.sources._jsonl import Jsonl
+    from contrastive.tasks._classification import Classification
+
+    if isinstance(evaluator, Classification):
+        return shlex.join(["--classification", evaluator.train, evaluator.test])
+    for flag, (kind, field) in tasks_of_one_path().items():
+        if isinstance(evaluator, kind):
+            data = getattr(evaluator, field)
+            path = data.path if isinstance(data, Jsonl) else data
+            if isinstance(path, str):
+                return shlex.join([f"--{flag.replace('_', '-')}", path])
+    return ""

@@ -125,9 +125,9 @@ def check_sweeps(axes: Axes, seeds: int) -> None:
     if not axes and seeds == 1:
         raise ConfigError(
             lambda name: (
-                f"nothing is swept; give several values of a field, such as 0.02, 0.05 and 0.1 of "
-                f"{name('loss.temperature')}, or several {name('seeds')}, or train the experiment "
-                "as it is"
+                f"nothing is swept; give a field several values, such as "
+                f"{name('loss.temperature')} 0.02 0.05 0.1, or set {name('seeds')} to 2 or more; "
+                "to train the experiment as it is, use train"
             )
         )
 
