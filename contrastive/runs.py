@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
+import math
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -13,12 +13,20 @@ from typing import Any
 from contrastive.encoder import Encoder
 from contrastive.errors import FolderError
 from contrastive.interop.run_model import run_folder
-from contrastive.sweeps.table import JSON, Interval, member_rows, over_seeds
+from contrastive.sweeps.table import (
+    Interval,
+    about_scores,
+    best_setting,
+    in_words,
+    member_rows,
+    over_seeds,
+    paired,
+)
 from contrastive.tables import Scores, Table, html, text
+from contrastive.tasks._score_name import is_score
 from contrastive.training.experiment import Experiment
 from contrastive.training.metrics_file import METRICS, read_metrics
-from contrastive.training.old_configs import current_results
-from contrastive.training.results import RESULTS
+from contrastive.training.stored import RESULTS, TABLE, read_results, read_table
 from contrastive.training.workdir import is_sweep, load_config
 
 __all__ = ["Report", "Run", "SweepTable", "load_run", "load_sweep"]
@@ -50,13 +58,20 @@ class Run:
         """
         if not self.finished:
             raise FolderError(f"{self.workdir} is not finished; train it again to resume it")
-        return current_results(json.loads((self.workdir / RESULTS).read_text(encoding="utf-8")))
+        return read_results(self.workdir, self.config)
 
     @property
     def scores(self) -> Scores:
-        """The final scores, by evaluator and metric."""
+        """The final scores, by task and metric: test scores if there are final evaluators."""
         results = self.results
-        return Scores(results.get("scores", {}), results.get("evaluators"), results.get("versions"))
+        return Scores(
+            results.get("scores", {}),
+            results.get("evaluators"),
+            results.get("versions"),
+            split=results["split"],
+            model=results.get("name", ""),
+            baselines=results.get("baselines"),
+        )
 
     @property
     def metrics(self) -> Table:
@@ -96,7 +111,8 @@ class SweepTable(Table):
 
     @property
     def chosen_by(self) -> str | None:
-        """The score that selects the best setting, as EVALUATOR/METRIC; None if there is none."""
+        """The validation score that selects the best setting, as `ScoreName` writes it; None if
+        there is none, because test scores select nothing."""
         return self.results.get("select_best")
 
     @property
@@ -111,16 +127,14 @@ class SweepTable(Table):
 
     @property
     def score_names(self) -> list[str]:
-        """The columns that contain scores, as EVALUATOR/METRIC."""
-        evaluators = {*self.results.get("evaluators", {})}
-        evaluators.add((self.chosen_by or "").partition("/")[0])
-        return [name for name in self.columns if name.partition("/")[0] in evaluators]
+        """The columns that contain scores, as SPLIT/TASK/METRIC; see `tasks.ScoreName`."""
+        return [name for name in self.columns if is_score(name)]
 
     def by_setting(self, metric: str | None = None) -> dict[tuple[float, ...], Interval]:
         """Computes the mean of a score over seeds, and its 95% interval, for each setting.
 
         Args:
-          metric: The column of the score; `chosen_by` by default.
+          metric: The column of the score, such as `test/nDCG@10`; `chosen_by` by default.
 
         Returns:
           Means and intervals by the values of the swept fields.
@@ -128,27 +142,60 @@ class SweepTable(Table):
         Raises:
           FolderError: If the sweep has no such score.
         """
+        return over_seeds(self.results["rows"], self.axes, self._metric(metric))
+
+    def compare(
+        self, to: Mapping[str, float] | None = None, metric: str | None = None
+    ) -> dict[tuple[float, ...], Interval]:
+        """Computes by how much each setting exceeds another one, paired by seed.
+
+        Runs with the same seed share batches and start alike. Therefore, differences paired by seed
+        are more certain than the means of settings are. A setting differs at the 95% level if its
+        interval excludes 0.
+
+        Args:
+          to: The values, by field, of the setting to compare with; `best` by default.
+          metric: The column of the score; `chosen_by` by default.
+
+        Returns:
+          Mean differences and 95% intervals, by the values of the swept fields.
+
+        Raises:
+          FolderError: If the sweep has no such score or no such setting.
+        """
+        metric = self._metric(metric)
+        to = self.best if to is None else to
+        settings = list(dict.fromkeys(tuple(row[name] for name in self.axes) for row in self))
+        base = tuple(to.get(name, math.nan) for name in self.axes)
+        if base not in settings or to.keys() - set(self.axes):
+            known = ", ".join(str(dict(zip(self.axes, x, strict=True))) for x in settings)
+            raise FolderError(f"{self.workdir} has no setting {dict(to)}; it has {known}")
+        return paired(self.results["rows"], self.axes, metric, base)
+
+    def _metric(self, metric: str | None) -> str:
         metric = metric or self.chosen_by
+        known = ", ".join(self.score_names) or "none, since its experiment has no evaluators"
         if metric is None:
-            known = ", ".join(self.score_names) or "none, since its experiment has no evaluators"
-            raise FolderError(f"name a score of {self.workdir}; it has {known}")
-        if metric not in self.columns:
             raise FolderError(
-                f"{self.workdir} has no score {metric!r}; it has {', '.join(self.score_names)}"
+                f"nothing selects a setting of {self.workdir}, because it has no validation "
+                f"scores; name a score, or train with evaluators. It has {known}"
             )
-        return over_seeds(self.results["rows"], self.axes, metric)
+        if metric not in self.columns:
+            raise FolderError(f"{self.workdir} has no score {metric!r}; it has {known}")
+        return metric
 
     @property
     def best(self) -> dict[str, float]:
         """The values, by field, of the setting with the highest mean of `chosen_by`.
 
+        Settings with diverged runs count only if there are no others.
+
         Raises:
           FolderError: If no score selects a setting, or every run diverged.
         """
-        settings = {key: x.mean for key, x in self.by_setting().items() if x.runs}
-        if not settings:
+        best = best_setting(self.results["rows"], self.axes, self._metric(None))
+        if best is None:
             raise FolderError(f"no run in {self.workdir} has a score: all of them diverged")
-        best = max(settings, key=settings.__getitem__)
         return dict(zip(self.axes, best, strict=True))
 
     def _settings(self) -> tuple[list[str], list[list[str]]]:
@@ -156,21 +203,15 @@ class SweepTable(Table):
         intervals = {metric: self.by_setting(metric) for metric in metrics}
         rows = []
         for setting in dict.fromkeys(tuple(row[name] for name in self.axes) for row in self):
-            cells = [_cell(intervals[metric][setting]) for metric in metrics]
+            cells = [in_words(intervals[metric][setting]) for metric in metrics]
             rows.append([*(f"{value:g}" for value in setting), *cells])
         return [*self.axes, *metrics], rows
 
     def __repr__(self) -> str:
-        return text(*self._settings())
+        return f"{text(*self._settings())}\n\n{about_scores(self.results)}"
 
     def _repr_html_(self) -> str:
-        return html(*self._settings())
-
-
-def _cell(x: Interval) -> str:
-    if x.runs < 2:
-        return f"{x.mean:.3f}" if x.runs else "-"
-    return f"{x.mean:.3f} ± {x.high - x.mean:.3f}"
+        return f"{html(*self._settings())}<p>{escape(about_scores(self.results))}</p>"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,10 +262,10 @@ def load_sweep(workdir: str | Path) -> SweepTable:
     Raises:
       FolderError: If there is no finished sweep in the folder.
     """
-    path = Path(workdir) / JSON
+    path = Path(workdir) / TABLE
     if not path.exists():
         raise FolderError(f"{path}: no such file; is {workdir} the folder of a finished sweep?")
-    return SweepTable(json.loads(path.read_text(encoding="utf-8")), Path(workdir))
+    return SweepTable(read_table(path.parent, load_config(path.parent)), path.parent)
 
 
 def folder_of(run: str | Path | Run | SweepTable) -> Path:

@@ -117,11 +117,14 @@ def html(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 class Scores(dict[str, dict[str, float]]):
-    """Metrics by evaluator and name, which notebooks display as a table.
+    """Metrics by task and name, which notebooks display as a table.
 
     Attributes:
-      about: By evaluator, its settings, numbers of texts and their fingerprint.
+      about: By task, the settings of its evaluator, numbers of texts and their fingerprint.
       versions: Versions of Python and of relevant packages.
+      split: `test` or `validation` for the final scores of a run, else empty.
+      model: Name of the scored model; empty if it is not known.
+      baselines: Metrics of other systems on the same texts, by task, system and name.
     """
 
     def __init__(
@@ -129,13 +132,27 @@ class Scores(dict[str, dict[str, float]]):
         scores: Mapping[str, Mapping[str, float]],
         about: Mapping[str, Any] | None = None,
         versions: Mapping[str, str] | None = None,
+        *,
+        split: str = "",
+        model: str = "",
+        baselines: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
     ):
         super().__init__({name: dict(metrics) for name, metrics in scores.items()})
         self.about = dict(about or {})
         self.versions = dict(versions or {})
+        self.split = split
+        self.model = model
+        self.baselines = dict(baselines or {})
 
     def _table(self) -> Table:
-        return Table([{"evaluator": name, **metrics} for name, metrics in self.items()])
+        """Returns a row for each system and task, with what identifies its scores."""
+        rows = []
+        for task, metrics in self.items():
+            for system, scores in {**self.baselines.get(task, {}), self.model: metrics}.items():
+                documents = self.about.get(task, {}).get("documents")
+                known = {"split": self.split, "task": task, "model": system, "documents": documents}
+                rows.append({name: x for name, x in known.items() if x not in ("", None)} | scores)
+        return Table(rows)
 
     def __repr__(self) -> str:
         return repr(self._table())

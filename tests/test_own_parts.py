@@ -171,7 +171,7 @@ def test_it_trains_and_everything_of_it_counts(trained):
     assert config["model"] == {"kind": "own_parts:Words", "width": 8}
     results = json.loads((trained / "results.json").read_text())
     best = max(row["far/spread"] for row in rows(trained) if "far/spread" in row)
-    assert results["select_best"] == {"far/spread": best}
+    assert results["select_best"] == {"validation/far/spread": best}
     assert results["scores"]["far"]["spread"] == pytest.approx(best, abs=1e-6)
 
 
@@ -219,10 +219,10 @@ def test_a_sweep_of_its_margin_is_one_program_and_the_report_calls_it_by_its_nam
     table = contrastive.load_sweep(folder / "sweep")
     assert len(list((folder / "sweep").rglob("rows.json"))) == 1
     assert [row["loss.function.margin"] for row in table] == [0.1, 0.2]
-    assert table.chosen_by == "far/spread"
+    assert table.chosen_by == "validation/far/spread"
     alone = execute(folder / "own_experiment.py").default.replace(steps=4)
     run = contrastive.train(alone, folder / "alone")
-    assert table[1]["far/spread"] == pytest.approx(run.scores["far"]["spread"], abs=1e-5)
+    assert table[1]["validation/far/spread"] == pytest.approx(run.scores["far"]["spread"], abs=1e-5)
     page = contrastive.report(folder / "sweep", trained).path.read_text()
     assert "softplus weights negatives differently" in page
 

@@ -9,11 +9,11 @@ from contrastive.advice.observed import Finding, Observed
 from contrastive.advice.temperature_rules import healthy, judge, narrow
 from contrastive.advice.training_rules import explain_away, raised
 from contrastive.errors import FolderError
+from contrastive.folders.choice import TEMPERATURE, choose
 from contrastive.folders.reading import Folder, read
 from contrastive.folders.setting import Setting
 from contrastive.sweeps.table import Interval
 
-_TEMPERATURE = "loss.temperature"
 _MORE = "; run more --seeds to see how much is due to chance"
 
 
@@ -31,7 +31,7 @@ def advise(workdir: Path) -> list[Finding]:
       For a run, its findings, most important first; a single `healthy` finding if nothing needs to
       change. A `narrow_range` finding, which needs no change either, may follow. For a sweep, the
       findings of each setting in order, by the majority of its seeds, then a `best` finding about
-      the setting with the highest score.
+      the setting with the highest validation score.
 
     Raises:
       FolderError: If the folder is neither a run nor a sweep, or nothing has been logged yet.
@@ -134,36 +134,27 @@ def _agreed(setting: Setting, runs: list[Observed]) -> list[Finding]:
 
 
 def _best(folder: Folder) -> Finding:
-    names = {name for setting in folder.settings for run in setting.runs for name in run.scores}
-    # Settings are chosen on validation data if there is any, so that test scores stay unbiased.
-    column = folder.metric if folder.metric in names else next(iter(sorted(names)), None)
-    if column is None:
-        seen = "no setting has a score"
-        advice = "scores are computed at the end of training by evaluators or final_evaluators"
-        return Finding("best", seen, advice)
-    scores = _scores(folder, column)
-    best, score = max(scores, key=lambda each: each[1].mean)
-    among = "" if len(scores) == len(folder.settings) else f" of the {len(scores)} with all scores"
-    rivals = [other.label for other, x in scores if other is not best and _overlap(x, score)]
-    ties = f"; its interval overlaps with that of: {', '.join(rivals)}" if rivals else ""
-    seen = f"{best.label} scores best{among}: {column} {_shown(score)}{ties}"
+    choice = choose(folder.settings, folder.metric) if folder.metric else None
+    if choice is None:
+        return _no_choice(folder)
+    best, score, compared, rivals = choice
+    among = "" if len(compared) == len(folder.settings) else f" of the {len(compared)} with all"
+    among += " scores" if among else ""
+    seen = f"{best.label} scores best{among}: {folder.metric} {_shown(score)}"
+    if rivals:
+        labels = ", ".join(rival.label for rival in rivals)
+        seen += f"; paired by seed, it cannot be told apart from: {labels}"
     more = _MORE if rivals or score.runs == 1 else ""
     return Finding("best", seen, _where(folder, best) + more)
 
 
-def _scores(folder: Folder, column: str) -> list[tuple[Setting, Interval]]:
-    """Returns the scores of settings whose seeds all have one, else of all that have any.
-
-    The seeds that did not diverge are a biased sample of their setting.
-    """
-    scores = [(setting, setting.score(column)) for setting in folder.settings]
-    complete = [(setting, score) for setting, score in scores if score.runs == len(setting.runs)]
-    return complete or [(setting, score) for setting, score in scores if score.runs]
-
-
-def _overlap(a: Interval, b: Interval) -> bool:
-    """Returns whether the intervals of two settings overlap; a single seed has no interval."""
-    return min(a.runs, b.runs) > 1 and a.low <= b.high and b.low <= a.high
+def _no_choice(folder: Folder) -> Finding:
+    if folder.metric:
+        return Finding("best", "no setting has a score", "scores are computed at the end")
+    seen = "nothing selects a setting, because the sweep has no validation scores"
+    return Finding(
+        "best", seen, "set evaluators with held-out data; final_evaluators select nothing"
+    )
 
 
 def _shown(score: Interval) -> str:
@@ -176,10 +167,10 @@ def _shown(score: Interval) -> str:
 
 def _where(folder: Folder, best: Setting) -> str:
     """Advises whether to widen the sweep, by where the best temperature lies in its range."""
-    swept = sorted((folder.axes or {}).get(_TEMPERATURE, ()))
+    swept = sorted((folder.axes or {}).get(TEMPERATURE, ()))
     if len(swept) < 2:
         return "use this setting"
-    temperature = best.values[_TEMPERATURE]
+    temperature = best.values[TEMPERATURE]
     if temperature not in (swept[0], swept[-1]):
         return "it lies between the swept temperatures"
     end, factors = ("lowest", (1 / 2, 1 / 5)) if temperature == swept[0] else ("highest", (2, 5))

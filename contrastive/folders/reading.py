@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
-import math
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from contrastive.errors import FolderError
+from contrastive.folders.logs import Row, read_histograms, read_log
 from contrastive.folders.setting import Run, Setting
-from contrastive.sweeps.grid import Grid
-from contrastive.sweeps.table import JSON, member_rows
+from contrastive.tasks._score_name import VALIDATION, ScoreName, columns
 from contrastive.training.experiment import Experiment
-from contrastive.training.metrics_file import HISTOGRAMS, METRICS, read_metrics
+from contrastive.training.metrics_file import HISTOGRAMS, METRICS
+from contrastive.training.stored import (
+    RESULTS,
+    ROWS,
+    TABLE,
+    read_examples,
+    read_inputs,
+    read_results,
+    read_rows,
+    read_table,
+    scores_of,
+)
 from contrastive.training.workdir import load_config
 
-Row: TypeAlias = dict[str, Any]
 Baselines: TypeAlias = dict[str, dict[str, float]]
-
-_NOT_SCORES = ("member", "init_seed", "diverged_at", "best_step")  # columns of a table's rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +41,9 @@ class Folder:
       config: Config of the run, or the config that the runs of the sweep share.
       axes: Values of each swept field; None for a run.
       settings: Settings of the sweep; a run has exactly one.
-      metric: The score that selects the best checkpoint, as EVALUATOR/METRIC.
+      metric: The validation score that selects checkpoints and settings, as `ScoreName` writes
+        it; empty if there is none.
+      split: Split of the final scores: `test`, or `validation` without final evaluators.
       baselines: Scores of other systems, such as BM25, by system and name.
       written: Time at which the newest results were written.
       ending: What is written when training ends: command, hardware, versions and results.
@@ -46,6 +55,7 @@ class Folder:
     axes: Mapping[str, Sequence[float]] | None
     settings: Sequence[Setting]
     metric: str
+    split: str
     baselines: Baselines
     written: datetime.datetime
     ending: Mapping[str, Any]
@@ -76,123 +86,110 @@ def _read(path: Path, label: str) -> Folder:
             f"{path} is neither the folder of a run nor of a sweep that this version can read; "
             f"expected a --workdir of `contrastive train` or `contrastive sweep` ({error})"
         ) from None
-    table = _json(path / JSON)
-    axes = table.get("axes", _json(path / "inputs.json").get("axes"))
+    table, inputs = read_table(path, config), read_inputs(path)
+    axes = table.get("axes", inputs.get("axes"))
     if axes is None:
-        ending = _json(path / "results.json")
-        settings = [Setting(label, {}, config, [_run(path, ending)])]
+        ending = read_results(path, config)
+        settings = [Setting(label, {}, config, [_run(path, ending, config)])]
     else:
         ending = table
-        settings = _settings(path, label, config, axes, table)
+        rows = table.get("rows") or _rows_so_far(path, config, inputs)
+        settings = _settings(path, label, config, axes, rows)
     return Folder(
         path=path,
         label=label,
         config=config,
         axes=axes,
         settings=settings,
-        metric=_metric(config, ending),
+        metric=config.select_by or "",
+        split=config.final_split,
         baselines=_baselines(ending),
         written=_written(path),
         ending=ending,
     )
 
 
-def _run(path: Path, results: Row) -> Run:
-    metrics = read_metrics(path / METRICS)
+def _run(path: Path, results: Row, config: Experiment) -> Run:
+    metrics, diverged = read_log([path / METRICS], 1)
+    final = columns(config.final_split, results.get("scores", {}))
     return Run(
-        scores=_numbers({**results.get("select_best", {}), **_flat(results.get("scores", {}))}),
-        metrics=metrics,
-        histograms=read_metrics(path / HISTOGRAMS),
-        diverged_at=_diverged(metrics),
+        seed=config.first_seed,
+        scores=scores_of({**results.get("select_best", {}), **final}),
+        metrics=_renamed(metrics.get(0, []), config),
+        histograms=read_histograms([path / HISTOGRAMS], 1).get(0, []),
+        diverged_at=diverged.get(0),
         finished=bool(results),
+        examples=read_examples([path]).get(0, {}),
     )
 
 
 def _settings(
-    path: Path, label: str, config: Experiment, axes: Mapping[str, Any], table: Row
+    path: Path, label: str, config: Experiment, axes: Mapping[str, Any], rows: Sequence[Row]
 ) -> list[Setting]:
     """Returns the settings of a sweep in ascending order, each with its seeds."""
-    metrics = _by_member(member_rows(path, METRICS))
-    histograms = _by_member(member_rows(path, HISTOGRAMS))
+    programs = sorted(path.glob("programs/*/*"))
+    metrics, diverged = read_log([program / METRICS for program in programs], len(rows))
+    histograms = read_histograms([program / HISTOGRAMS for program in programs], len(rows))
+    examples = read_examples(programs)
     runs: dict[tuple[float, ...], list[Run]] = {}
-    for row in table.get("rows") or _rows_so_far(path, config, axes):
-        run_metrics = metrics.get(row["member"], [])
+    for row in rows:
+        member = row["member"]
         run = Run(
-            scores=_scores(row, axes),
-            metrics=run_metrics,
-            histograms=histograms.get(row["member"], []),
-            diverged_at=row.get("diverged_at") or _diverged(run_metrics),
+            seed=row.get("init_seed", member),
+            scores=scores_of(row),
+            metrics=_renamed(metrics.get(member, []), config),
+            histograms=histograms.get(member, []),
+            diverged_at=row.get("diverged_at") or diverged.get(member),
             finished="diverged_at" in row,
+            examples=examples.get(member, {}),
         )
         runs.setdefault(tuple(row[name] for name in axes), []).append(run)
     settings = []
     for key in sorted(runs):
         values = dict(zip(axes, key, strict=True))
         words = ", ".join(f"{short(name)} {shown(value)}" for name, value in values.items())
-        settings.append(Setting(words or label, values, config.replace(**values), runs[key]))
+        try:
+            setting = config.replace(**values)
+        except ValueError as error:
+            raise FolderError(f"{path}: {words} is not a setting of its config: {error}") from None
+        settings.append(Setting(words or label, values, setting, runs[key]))
     return settings
 
 
-def _rows_so_far(path: Path, config: Experiment, axes: Mapping[str, Any]) -> list[Row]:
+def _renamed(rows: list[Row], config: Experiment) -> list[Row]:
+    """Names the scores of evaluations while training, which the log names TASK/METRIC."""
+
+    def name(text: str) -> str:
+        task, slash, metric = text.partition("/")
+        return str(ScoreName(VALIDATION, task, metric)) if slash and task in tasks else text
+
+    tasks = config.evaluators
+    return [{name(text): x for text, x in row.items()} for row in rows] if tasks else rows
+
+
+def _rows_so_far(path: Path, config: Experiment, inputs: Row) -> list[Row]:
     """Returns all runs of an unfinished sweep, with scores if a run is finished."""
-    seeds = _json(path / "inputs.json").get("seeds", 1)
-    grid = Grid(config, {name: tuple(values) for name, values in axes.items()}, seeds)
-    finished = [row for file in path.glob("programs/*/*/rows.json") for row in _json(file)["rows"]]
-    by_member = {row["member"]: row for row in finished}
-    return [
-        {"member": member.number, **member.values, **by_member.get(member.number, {})}
-        for member in grid.members
+    axes = inputs["axes"]
+    finished = [
+        row for file in path.glob(f"programs/*/*/{ROWS}") for row in read_rows(file, config)
     ]
-
-
-def _by_member(rows) -> dict[int, list[Row]]:
-    by_member: dict[int, list[Row]] = {}
-    for row in rows:
-        by_member.setdefault(int(row["member"]), []).append(row)
-    return by_member
-
-
-def _scores(row: Row, axes: Mapping[str, Any]) -> dict[str, float]:
-    others = (*_NOT_SCORES, *axes)
-    return _numbers({n: x for n, x in row.items() if n not in others and not n.startswith("last/")})
-
-
-def _metric(config: Experiment, ending: Mapping[str, Any]) -> str:
-    stored = ending.get("select_best")
-    if stored:
-        return stored if isinstance(stored, str) else next(iter(stored))
-    if older := ending.get("metric"):  # written by versions without evaluators
-        names = {name for row in ending.get("rows", ()) for name in row}
-        return next((n for n in (f"validation/{older}", older) if n in names), older)
-    return "/".join(config.selection) if config.selection else ""
+    by_member = {row["member"]: row for row in finished}
+    seeds = range(config.first_seed, config.first_seed + inputs.get("seeds", 1))
+    return [
+        {"member": member, **dict(zip(axes, values, strict=True)), "init_seed": seed}
+        | by_member.get(member, {})
+        for member, (*values, seed) in enumerate(itertools.product(*axes.values(), seeds))
+    ]
 
 
 def _baselines(ending: Mapping[str, Any]) -> Baselines:
     """Returns scores by system, under the same names as the scores of the runs."""
     systems: Baselines = {}
-    for evaluator, measured in (ending.get("baselines") or {}).items():
+    for task, measured in (ending.get("baselines") or {}).items():
         for system, scores in measured.items():
-            named = {f"{evaluator}/{name}": x for name, x in scores.items()}
-            systems.setdefault(system, {}).update(_numbers(named))
-    if ending.get("bm25"):  # written by versions without evaluators
-        systems["BM25"] = _numbers(ending["bm25"])
+            named = columns(ending["split"], {task: scores})
+            systems.setdefault(system, {}).update(scores_of(named))
     return systems
-
-
-def _flat(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Names scores `EVALUATOR/METRIC`; versions without evaluators wrote the metric only."""
-    flat: dict[str, Any] = {}
-    for name, value in scores.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}/{metric}": x for metric, x in value.items()}
-        else:
-            flat[name] = value
-    return flat
-
-
-def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """Keeps the values that are finite numbers."""
-    return {name: float(x) for name, x in values.items() if is_number(x) and math.isfinite(x)}
 
 
 def is_number(value: Any) -> bool:
@@ -200,24 +197,8 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _diverged(metrics: Sequence[Row]) -> int | None:
-    """Returns the first step whose loss, gradient or update was not finite."""
-    bad = (row for row in metrics if row.get("loss", 0) is None or row.get("finite") == 0)
-    return next((row["step"] for row in bad), None)
-
-
-def _json(path: Path) -> Any:
-    """Reads a JSON file; a missing file is an empty object."""
-    if not path.exists():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FolderError(f"{path} is not JSON: {error}") from None
-
-
 def _written(path: Path) -> datetime.datetime:
-    names = (JSON, "results.json", "metrics.jsonl", "programs/*/*/metrics.jsonl", "config.json")
+    names = (TABLE, RESULTS, METRICS, f"programs/*/*/{METRICS}", "config.json")
     files = next(matches for name in names if (matches := list(path.glob(name))))
     seconds = max(file.stat().st_mtime for file in files)
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC)

@@ -9,6 +9,7 @@ from typing import Any
 
 from contrastive.sweeps.table import Interval, interval
 from contrastive.training.experiment import Experiment
+from contrastive.training.stored import RankedQuery
 
 _RAISED = "raised_temperature"
 
@@ -18,19 +19,25 @@ class Run:
     """One training run, standalone or part of a sweep.
 
     Attributes:
-      scores: Final scores by name; empty if the run diverged or is not finished.
-      metrics: Rows of the metrics log, in order.
+      seed: Seed of the initial parameters and of dropout.
+      scores: Final scores by the text of their `ScoreName`; empty if the run diverged or is not
+        finished.
+      metrics: Rows of the metrics log, in order; of a long log, only some steps.
       histograms: Rows with the shares of positives, negatives and gradient in each bin of cosines;
         older files lack the gradient.
       diverged_at: Step at which the loss was not finite; None if there was none.
       finished: Whether the run is complete, or diverged in a sweep that is complete.
+      examples: What a few queries retrieved, by split and task, such as
+        `test/scifact`.
     """
 
+    seed: int
     scores: Mapping[str, float]
     metrics: Sequence[Mapping[str, Any]]
     histograms: Sequence[Mapping[str, Any]]
     diverged_at: int | None
     finished: bool
+    examples: Mapping[str, Sequence[RankedQuery]] = dataclasses.field(default_factory=dict)
 
     @property
     def last(self) -> dict[str, Any]:
@@ -81,6 +88,34 @@ class Setting:
     def score(self, name: str) -> Interval:
         """Returns the mean and 95% interval of a score over the seeds that have it."""
         return interval([run.scores[name] for run in self.runs if name in run.scores])
+
+    def difference(self, other: Setting, name: str) -> Interval:
+        """Returns by how much a score exceeds that of another setting, paired by seed.
+
+        Args:
+          other: The setting to compare with.
+          name: Name of the score.
+
+        Returns:
+          The mean difference and its 95% interval, over the seeds that both settings have.
+        """
+        return interval(list(self.differences(other, name).values()))
+
+    def differences(self, other: Setting, name: str) -> dict[int, float]:
+        """Returns by how much a score exceeds that of another setting, by seed.
+
+        Seeds that only one of the settings has are left out; so are all of them if the settings
+        shuffle their data differently, and thus do not share batches.
+
+        Args:
+          other: The setting to compare with.
+          name: Name of the score.
+        """
+        if self.config.seed != other.config.seed:
+            return {}
+        base = {run.seed: run.scores[name] for run in other.runs if name in run.scores}
+        ours = {run.seed: run.scores[name] for run in self.runs if name in run.scores}
+        return {seed: score - base[seed] for seed, score in ours.items() if seed in base}
 
     @property
     def has_temperature(self) -> bool:

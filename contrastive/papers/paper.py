@@ -24,6 +24,7 @@ from contrastive.papers.claims import Verdict
 from contrastive.python_files import execute
 from contrastive.sweeps.grid import Grid
 from contrastive.sweeps.sweep import Row, run_sweep
+from contrastive.tasks._score_name import ScoreName, is_score
 from contrastive.training.results import command, hardware, versions
 
 __all__ = ["Claim", "Findings", "Grid", "Paper", "Setting", "Where", "swept"]
@@ -209,16 +210,23 @@ def swept(grid: Grid, folder: Path) -> list[Row]:
       One row per run; the evaluator's metrics have no prefix.
 
     Raises:
+      ConfigError: If the experiment does not have exactly one evaluator, which is a final one.
       KeyboardInterrupt: If the sweep was interrupted; the same call resumes it.
     """
+    if grid.base.evaluators or len(grid.base.final_evaluators) != 1:
+        raise ConfigError(
+            "must be exactly one, without evaluators, so that each metric has one meaning",
+            field="final_evaluators",
+        )
     table = run_sweep(grid, folder)
     if table is None:
         raise KeyboardInterrupt
-    (evaluator,) = grid.base.final_evaluators
-    prefix = f"{evaluator}/"
-    return [
-        {name.removeprefix(prefix): value for name, value in row.items()} for row in table["rows"]
-    ]
+    return [{_plain(name): value for name, value in row.items()} for row in table["rows"]]
+
+
+def _plain(column: str) -> str:
+    """Returns the metric of a score, or the name of another column as it is."""
+    return ScoreName.parse(column).metric if is_score(column) else column
 
 
 def _draw(paper: Paper, findings: Findings, path: Path) -> None:

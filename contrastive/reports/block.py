@@ -77,11 +77,13 @@ class Table(NamedTuple):
       caption: What the table shows.
       head: Names of the columns.
       rows: The rows, possibly none.
+      title: Name of the table, if there are several similar ones.
     """
 
     caption: str
     head: Sequence[str]
     rows: Sequence[Row]
+    title: str = ""
 
 
 class Key(NamedTuple):

@@ -21,7 +21,6 @@ from contrastive.reports.block import (
     styled_figure,
 )
 from contrastive.reports.curves import keys
-from contrastive.reports.scores import highest_place
 from contrastive.reports.softmax import why_no_gradient, why_no_weights
 from contrastive.reports.study import Study, labeled
 from contrastive.temperature._detailed_diagnostics import BINS, EDGES
@@ -35,24 +34,23 @@ _POINTS = 100  # points per line of weights
 _AXIS = {"title": {"text": "cosine"}}
 
 
-def cosine_blocks(studies: Sequence[Study], column: str | None) -> list[Block]:
+def cosine_blocks(studies: Sequence[Study]) -> list[Block]:
     """Returns histograms of cosines and of their share of the gradient, with shared sliders.
 
     Args:
-      studies: The studies; each becomes one block.
-      column: A score; the setting with the highest score is shown initially.
+      studies: The studies; each becomes one block. The best setting is shown initially.
 
     Returns:
       One block for each study with histograms.
     """
     return [
-        _block(study, settings, column, study.label if len(studies) > 1 else "")
+        _block(study, settings, study.label if len(studies) > 1 else "")
         for study in studies
         if (settings := [setting for setting in study.settings if setting.steps()])
     ]
 
 
-def _block(study: Study, settings: Sequence[Setting], column: str | None, title: str) -> Block:
+def _block(study: Study, settings: Sequence[Setting], title: str) -> Block:
     steps = _evenly_spaced(sorted({step for setting in settings for step in setting.steps()}))
     all_histograms = list(_all_histograms(settings, steps))
     bounds = _range([histograms for _, histograms in all_histograms])
@@ -75,11 +73,11 @@ def _block(study: Study, settings: Sequence[Setting], column: str | None, title:
         frames = [_gradient(*each, bounds) for each in all_histograms]
         figures.append(Figure("Where the gradient comes from", caption, frames))
     places = [study.place(setting) for setting in settings]
-    best = highest_place(settings, column) if column else None
+    best = next((n for n, x in enumerate(settings) if study.choice and x is study.choice.best), 0)
     return Block(
         figures,
         [
-            Control(study.axis, places, best or 0, "menu" if study.axis == "run" else "slider"),
+            Control(study.axis, places, best, "menu" if study.axis == "run" else "slider"),
             Control("step", [str(step) for step in steps], len(steps) - 1),
         ],
         title=title,

@@ -176,7 +176,8 @@ def _curves(lines: Sequence[tuple[Setting, Key]], name: str) -> Frame:
                 hovertemplate="step %{x}: %{y:.4g}<extra>%{fullData.name}</extra>",
             )
         )
-    return Frame(styled_figure(traces, {"title": {"text": "step"}}, {}, showlegend=False))
+    x, y = {"title": {"text": "step"}}, {"title": {"text": escape(name)}}
+    return Frame(styled_figure(traces, x, y, showlegend=False))
 
 
 def planes(studies: Sequence[Study]) -> list[Figure]:

@@ -11,22 +11,21 @@ from typing import Any, NamedTuple
 import jinja2
 from plotly.offline import get_plotlyjs
 
-from contrastive.advice.advisor import Finding, advise, in_short
-from contrastive.errors import ConfigError, FolderError
+from contrastive.errors import ConfigError
 from contrastive.folders.reading import Folder, read, shown
+from contrastive.reports.answer import answers
 from contrastive.reports.block import Block, Figure, Table, tall_table
 from contrastive.reports.cosines import cosine_blocks, penalty_blocks
 from contrastive.reports.curves import once_table, planes, raised_in_words, training_blocks
-from contrastive.reports.scores import score_blocks, score_table
+from contrastive.reports.examples import retrieved
+from contrastive.reports.score_figures import score_blocks
+from contrastive.reports.scores import detail_tables, score_table
 from contrastive.reports.softmax import left_out, why_no_gradient, why_no_weights
 from contrastive.reports.study import Study, differences_of, score_columns, studies
 from contrastive.training.objective import Objective
 
 _PAGE = "report.html"
-_ALIKE = (
-    "There is no figure because no numeric setting differs. Sweep a number, or compare runs that "
-    "differ in one."
-)
+_ONE_SETTING = "There is no figure because there is only one setting. Sweep a number, or add runs."
 _NO_SCORES = "Nothing has a score yet: evaluators compute scores at the end of training."
 _NO_HISTOGRAMS = (
     "There are no histograms yet: they are written at the end of a run and every detail_steps "
@@ -45,6 +44,7 @@ class Section(NamedTuple):
       missing: Text that is shown if there are no blocks.
       table: A table before the blocks; it is omitted if it has no rows.
       words: Paragraphs below the heading.
+      more: Tables after the blocks, which are folded away.
     """
 
     title: str
@@ -52,6 +52,7 @@ class Section(NamedTuple):
     missing: str
     table: Table | None = None
     words: Sequence[str] = ()
+    more: Sequence[Table] = ()
 
 
 def write_report(paths: Sequence[Path], output: Path | None = None) -> Path:
@@ -94,8 +95,9 @@ def html(folders: Sequence[Folder]) -> str:
         js=(room / "page.js").read_text(encoding="utf-8"),
         plotly=get_plotlyjs(),
         frames=_frames,
+        answers=answers(folders, compared),
         sections=[*_sections(compared), _differences(folders)],
-        advice=_advice(folders),
+        examples=retrieved(compared),
         origins=[(_summary(folder), _origin(folder)) for folder in folders],
     )
 
@@ -112,18 +114,20 @@ def _frames(figure: Figure) -> str:
 
 def _sections(compared: Sequence[Study]) -> list[Section]:
     columns, once = score_columns(compared), once_table(compared)
-    missing = _ALIKE if columns else _NO_SCORES
+    missing = _ONE_SETTING if columns else _NO_SCORES
+    scores = score_table(compared) if columns else None
+    details = detail_tables(compared)
     return [
-        Section("Scores", score_blocks(compared), missing, score_table(compared)),
-        *_of_cosines(compared, columns),
+        Section("Scores", score_blocks(compared), missing, scores, more=details),
+        *_of_cosines(compared),
         _training(compared),
         Section("Detailed metrics", [], "" if once.rows else _NO_SINGLE_MEASUREMENTS, once),
         Section("Uniformity", [Block([figure]) for figure in planes(compared)], _NO_PLANES),
     ]
 
 
-def _of_cosines(compared: Sequence[Study], columns: Sequence[str]) -> list[Section]:
-    blocks = cosine_blocks(compared, next(iter(columns), None))
+def _of_cosines(compared: Sequence[Study]) -> list[Section]:
+    blocks = cosine_blocks(compared)
     weightless = left_out(compared, why_no_weights, "The weight of a negative")
     missing = "" if weightless else _NO_HISTOGRAMS
     without = left_out(compared, why_no_gradient, "The gradient") if blocks else []
@@ -162,17 +166,6 @@ def _value(value: Any) -> str:
     return "-" if value is None else shown(value)
 
 
-def _advice(folders: Sequence[Folder]) -> list[tuple[str, list[Finding]]]:
-    return [(folder.label, _findings(folder)) for folder in folders]
-
-
-def _findings(folder: Folder) -> list[Finding]:
-    try:
-        return advise(folder.path) if folder.axes is None else in_short(folder)
-    except FolderError as error:  # nothing has been logged yet
-        return [Finding("too_early", str(error), "")]
-
-
 def _summary(folder: Folder) -> str:
     runs = sum(len(setting.runs) for setting in folder.settings)
     kind = "run" if folder.axes is None else f"sweep, {runs} runs"
@@ -185,7 +178,7 @@ def _origin(folder: Folder) -> list[tuple[str, str]]:
     hardware, versions = ending.get("hardware", {}), ending.get("versions", {})
     counts = {name: _counts(folder, name, x) for name, x in ending.get("evaluators", {}).items()}
     tasks = [
-        f"{name}: {', '.join(f'{x} {n}' for n, x in of.items())}" for name, of in counts.items()
+        f"{name}: {', '.join(f'{x:,} {n}' for n, x in of.items())}" for name, of in counts.items()
     ]
     swept = [f"{name}: {', '.join(map(shown, v))}" for name, v in (folder.axes or {}).items()]
     facts = {
@@ -193,7 +186,7 @@ def _origin(folder: Folder) -> list[tuple[str, str]]:
         "Name": folder.config.name,
         "Loss": _objective(folder.config.loss),
         "Swept fields": "; ".join(swept),
-        "Tasks": "; ".join(tasks),
+        f"Tasks ({folder.split})": "; ".join(tasks),
         "Command": ending.get("command", "" if ending else "not finished; written at the end"),
         "Hardware": ", ".join(f"{name} {value}" for name, value in hardware.items()),
         "Versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
@@ -211,7 +204,7 @@ def _objective(objective: Objective) -> str:
 
 def _counts(folder: Folder, name: str, about: Mapping[str, Any]) -> dict[str, int]:
     """Returns the numbers of texts in the description of an evaluator, without its settings."""
-    evaluators = {**folder.config.evaluators, **folder.config.final_evaluators}
+    evaluators = folder.config.final_evaluators or folder.config.evaluators
     settings = dict(evaluators[name]) if name in evaluators else {}
     counts = {key: x for key, x in about.items() if isinstance(x, int) and not isinstance(x, bool)}
     return {key: x for key, x in counts.items() if settings.get(key) != x}

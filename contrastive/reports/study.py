@@ -7,11 +7,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from contrastive.folders.choice import TEMPERATURE, Choice, choose
 from contrastive.folders.reading import Baselines, Folder, is_number, short, shown
 from contrastive.folders.setting import Setting
 from contrastive.settings import flatten
+from contrastive.tasks._score_name import TEST, ScoreName
 
-TEMPERATURE = "loss.temperature"
 _NO_AXES = ("name", "seed", "init_seed")
 
 
@@ -24,8 +25,9 @@ class Study:
       axis: The name of the axis of settings: the only swept field, `setting` or `run`.
       axes: The fields in which settings differ; numeric fields come first.
       settings: The settings, in order.
-      metric: The score that selects the best setting.
-      baselines: Distinct baselines of the folders: scores of other systems, by system and name.
+      metric: The validation score that selects the best setting; empty if there is none.
+      baselines: Scores of other systems, by system and name, with the labels of the folders that
+        have them.
     """
 
     label: str
@@ -33,7 +35,7 @@ class Study:
     axes: Sequence[str]
     settings: Sequence[Setting]
     metric: str
-    baselines: Sequence[Baselines]
+    baselines: Mapping[str, Baselines]
 
     def place(self, setting: Setting) -> str:
         """Returns the label of a setting on an axis that is labeled `axis`.
@@ -55,8 +57,27 @@ class Study:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """One row per run: the values of its setting, and its scores."""
-        return [{**s.values, **run.scores} for s in self.settings for run in s.runs]
+        """One row per run: the values of its setting, its seed, and its scores."""
+        return [
+            {**setting.values, "init_seed": run.seed, **run.scores}
+            for setting in self.settings
+            for run in setting.runs
+        ]
+
+    @property
+    def choice(self) -> Choice | None:
+        """The setting that the validation score selects; None if there is none."""
+        return choose(self.settings, self.metric) if self.metric else None
+
+    def counterpart(self) -> str | None:
+        """Returns the test score with the metric that selects, of the same task or the first."""
+        if not self.metric:
+            return None
+        selecting = ScoreName.parse(self.metric)
+        tests = [ScoreName.parse(name) for name in score_columns([self])]
+        tests = [x for x in tests if x.split == TEST and x.metric == selecting.metric]
+        tests.sort(key=lambda name: name.task != selecting.task)
+        return str(tests[0]) if tests else None
 
 
 def studies(folders: Sequence[Folder]) -> list[Study]:
@@ -73,7 +94,7 @@ def studies(folders: Sequence[Folder]) -> list[Study]:
         if folder.axes is not None:
             axes = sorted(folder.axes, key=lambda name: name != TEMPERATURE)
             name = short(axes[0]) if len(axes) == 1 else "setting"
-            baselines = [folder.baselines] if folder.baselines else []
+            baselines = {folder.label: folder.baselines} if folder.baselines else {}
             study = Study(folder.label, name, axes, folder.settings, folder.metric, baselines)
             sweeps.append(study)
     runs = [folder for folder in folders if folder.axes is None]
@@ -93,11 +114,9 @@ def _of_runs(folders: Sequence[Folder]) -> Study:
         for folder, of_run in zip(folders, values, strict=True)
         for setting in folder.settings
     ]
-    baselines: list[Baselines] = []
-    for folder in folders:
-        if folder.baselines and folder.baselines not in baselines:
-            baselines.append(folder.baselines)
-    return Study("runs", "run", axes, settings, folders[0].metric, baselines)
+    metric = next((folder.metric for folder in folders if folder.metric), "")
+    baselines = {folder.label: folder.baselines for folder in folders if folder.baselines}
+    return Study("runs", "run", axes, settings, metric, baselines)
 
 
 def _differing(flat: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -171,9 +190,8 @@ def score_columns(all_studies: Iterable[Study]) -> list[str]:
       The distinct names.
     """
     all_studies = list(all_studies)
-    names = list(dict.fromkeys(n for study in all_studies for row in study.rows for n in row))
-    axes = {name for study in all_studies for name in study.axes}
-    columns = [name for name in names if name not in axes]
+    settings = [setting for study in all_studies for setting in study.settings]
+    columns = list(dict.fromkeys(n for x in settings for run in x.runs for n in run.scores))
     selecting = [study.metric for study in all_studies if study.metric in columns]
     return list(dict.fromkeys([*selecting, *columns]))
 

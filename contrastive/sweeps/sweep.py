@@ -18,22 +18,23 @@ from contrastive.devices.mesh import make_mesh
 from contrastive.errors import ConfigError
 from contrastive.files import write_json
 from contrastive.sweeps.grid import Grid, Member
-from contrastive.sweeps.table import JSON, write_table
+from contrastive.sweeps.table import write_table
 from contrastive.sweeps.vmapped_runs import VmappedRuns, member_mesh, traced_axes
-from contrastive.tasks._suite import flat
+from contrastive.tasks._score_name import columns
+from contrastive.tasks._suite import Evaluated
 from contrastive.training.build import BuiltRun, build
 from contrastive.training.checkpoints import Checkpoints
 from contrastive.training.experiment import Experiment
 from contrastive.training.interrupt import Interrupt
 from contrastive.training.loop import Loop, Trained
 from contrastive.training.metrics_file import METRICS, read_metrics
-from contrastive.training.results import command, hardware, versions
+from contrastive.training.results import command, hardware, versions, write_examples
+from contrastive.training.stored import ROWS, read_rows, read_table
 from contrastive.training.workdir import check, claimed
 
 Row: TypeAlias = dict[str, Any]
 Table: TypeAlias = dict[str, Any]
 
-ROWS = "rows.json"
 _SHARE = 0.8  # share of the free memory that a step may use
 
 
@@ -41,8 +42,9 @@ def run_sweep(grid: Grid, workdir: Path) -> Table | None:
     """Trains and evaluates every run of a grid; resumes where an earlier call stopped.
 
     Runs share batches, and each equals the run that `Grid.alone` trains, up to rounding. If there
-    are evaluators, the best parameters of each run by their score are evaluated. Settings should be
-    selected by that score, because final evaluators use test data.
+    are evaluators, the best parameters of each run by their score are evaluated. That validation
+    score also selects the best setting; the scores of final evaluators are test scores, and select
+    nothing.
 
     Args:
       grid: The runs.
@@ -70,7 +72,7 @@ def run_sweep(grid: Grid, workdir: Path) -> Table | None:
     identity = {"axes": {n: list(v) for n, v in grid.axes.items()}, "seeds": grid.seeds}
     rows: list[Row] = []
     with claimed(workdir, grid.base, {**built.inputs, **identity}):
-        if table := _finished(workdir):
+        if table := read_table(workdir, grid.base):
             return table
         for number, members in enumerate(_programs(grid, traced)):
             base = grid.alone(members[0])
@@ -87,7 +89,8 @@ def run_sweep(grid: Grid, workdir: Path) -> Table | None:
             "name": grid.base.name,
             "command": command(),
             **identity,
-            "select_best": chosen_by(grid.base),
+            "select_best": grid.base.select_by,
+            "split": grid.base.final_split,
             "rows": sorted(rows, key=lambda row: row["member"]),
             "baselines": final.baselines(),
             "evaluators": final.describe(),
@@ -108,7 +111,7 @@ def _rows(built: BuiltRun, runs: VmappedRuns, folder: Path) -> list[Row] | None:
     """Trains and evaluates runs, and returns one row per run, or None if interrupted."""
     finished = folder / ROWS
     if finished.exists():
-        return json.loads(finished.read_text(encoding="utf-8"))["rows"]
+        return read_rows(finished, runs.experiment)
     folder.mkdir(parents=True, exist_ok=True)
     with Checkpoints(folder / "checkpoints", keep=1) as checkpoints:
         loop = Loop(runs, built.feed, built.evaluators, built.encoder, checkpoints, folder)
@@ -118,7 +121,7 @@ def _rows(built: BuiltRun, runs: VmappedRuns, folder: Path) -> list[Row] | None:
         with Interrupt() as interrupt:
             rows = _evaluated(built, runs, trained, checkpoints, folder, interrupt)
     if rows is not None:
-        write_json(finished, {"rows": rows})
+        write_json(finished, {"split": runs.experiment.final_split, "rows": rows})
     return rows
 
 
@@ -136,6 +139,7 @@ def _evaluated(
     last = last_metrics(folder, without=tuple(runs.experiment.evaluators))
     ended = runs.ended(trained.state)
     rows = []
+    evaluated: dict[int, Evaluated] = {}
     for place, member in enumerate(tqdm(runs.members, desc="evaluating", unit=" runs", delay=2)):
         if interrupt.asked:
             return None
@@ -151,21 +155,14 @@ def _evaluated(
             params = runs.encoder_params(trained.state, place)
             if best is not None and progress.best_step[place]:
                 params = jax.device_put(jax.tree.map(lambda x: x[place], best), jax.devices()[0])  # noqa: B023
-                assert runs.experiment.selection is not None
-                row["/".join(runs.experiment.selection)] = _number(progress.best[place])
-            scores = flat(suite.scores(built.encoder.with_params(params)))
-            row |= {name: _number(value) for name, value in scores.items()}
+                assert runs.experiment.select_by is not None
+                row[runs.experiment.select_by] = _number(progress.best[place])
+            evaluated[member.number] = one = suite.evaluate(built.encoder.with_params(params))
+            named = columns(runs.experiment.final_split, one.scores)
+            row |= {name: _number(value) for name, value in named.items()}
         rows.append(row)
+    write_examples(folder, runs.experiment.final_split, evaluated)
     return rows
-
-
-def chosen_by(experiment: Experiment) -> str | None:
-    """Returns the score that selects the best setting: of an evaluator, else a final one."""
-    if experiment.selection:
-        return "/".join(experiment.selection)
-    for name, evaluator in experiment.final_evaluators.items():
-        return f"{name}/{evaluator.main_metric}" if evaluator.main_metric else None
-    return None
 
 
 def last_metrics(folder: Path, without: Sequence[str] = ()) -> dict[int, dict[str, float]]:
@@ -240,8 +237,3 @@ def free_memory() -> float:
         return statistics["bytes_limit"] - statistics["bytes_in_use"]
     known = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     return int(known["MemAvailable"].split()[0]) * 1024 / jax.device_count()
-
-
-def _finished(workdir: Path) -> Table | None:
-    path = workdir / JSON
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from contrastive.files import write_json
+from contrastive.tables import text
+from contrastive.tasks._score_name import TEST, ScoreName, is_score
 from contrastive.training.metrics_file import read_metrics
+from contrastive.training.stored import TABLE
 
-JSON, PARQUET = "sweep.json", "sweep.parquet"
+PARQUET = "sweep.parquet"
+Key = TypeVar("Key")
 
 
 class Interval(NamedTuple):
@@ -76,6 +81,36 @@ def over_seeds(
     return {setting: interval(values) for setting, values in by_setting.items()}
 
 
+def paired(
+    rows: Sequence[Mapping[str, Any]], axes: Sequence[str], metric: str, to: Sequence[float]
+) -> dict[tuple[float, ...], Interval]:
+    """Computes by how much a metric of each setting exceeds that of one setting, paired by seed.
+
+    Runs with the same seed share batches and start alike, so that most of their noise cancels in
+    the difference: the mean over seeds of x_setting - x_to, with its t interval.
+
+    Args:
+      rows: Rows of the table.
+      axes: The swept fields.
+      metric: The column of the metric; rows without a value are ignored.
+      to: The setting that others are compared with: the values of the swept fields.
+
+    Returns:
+      Mean differences and intervals by the values of the swept fields, in the order of the sweep.
+      `runs` is the number of seeds that have both values.
+    """
+    by_setting: dict[tuple[float, ...], dict[Any, float]] = {}
+    for row in rows:
+        values = by_setting.setdefault(tuple(row[name] for name in axes), {})
+        if row.get(metric) is not None:
+            values[row.get("init_seed")] = row[metric]
+    base = by_setting.get(tuple(to), {})
+    return {
+        setting: interval([x - base[seed] for seed, x in values.items() if seed in base])
+        for setting, values in by_setting.items()
+    }
+
+
 def member_rows(workdir: Path, file: str) -> list[dict[str, Any]]:
     """Reads the lines that the runs of a sweep have logged; `member` is the number of the run.
 
@@ -103,36 +138,104 @@ def write_table(workdir: Path, table: Mapping[str, Any]) -> None:
     names = list(dict.fromkeys(name for row in table["rows"] for name in row))
     columns = {name: [row.get(name) for row in table["rows"]] for name in names}
     pyarrow.parquet.write_table(pyarrow.table(columns), workdir / PARQUET)
-    write_json(workdir / JSON, table)
+    write_json(workdir / TABLE, table)
 
 
 def shown(table: Mapping[str, Any]) -> str:
-    """Formats means and intervals over seeds as text, one line per setting."""
-    axes, rows = list(table["axes"]), table["rows"]
+    """Formats means over seeds as text, one line per setting, with differences from the best."""
+    axes, rows, chosen = list(table["axes"]), table["rows"], table["select_best"]
     metrics = _few_metrics(table)
     scores = {metric: over_seeds(rows, axes, metric) for metric in metrics}
-    heads = [*(name.rpartition(".")[2] for name in axes), *metrics, "diverged"]
-    lines = ["  ".join(f"{head:>22}" for head in heads)]
+    best = best_setting(rows, axes, chosen) if chosen in scores else None
+    differences = {} if best is None else paired(rows, axes, chosen, best)
+    head = [*(name.rpartition(".")[2] for name in axes), *metrics]
+    if differences:
+        head.insert(len(axes) + 1, "difference from the best")
+    lines = []
     for setting in dict.fromkeys(tuple(row[name] for name in axes) for row in rows):
         seeds = [row for row in rows if tuple(row[name] for name in axes) == setting]
         diverged = sum(row["diverged_at"] is not None for row in seeds)
-        cells = [f"{value:g}" for value in setting]
-        cells += [_cell(scores[metric][setting]) for metric in metrics]
+        cells = [in_words(scores[metric][setting]) for metric in metrics]
+        if differences:
+            cells.insert(1, "best" if setting == best else in_words(differences[setting], "+"))
         cells.append(f"{diverged} of {len(seeds)}" if diverged else "")
-        lines.append("  ".join(f"{cell:>22}" for cell in cells).rstrip())
-    return "\n".join(lines)
+        lines.append([*(f"{value:g}" for value in setting), *cells])
+    if not any(line[-1] for line in lines):
+        lines = [line[:-1] for line in lines]
+    else:
+        head.append("diverged")
+    return f"{text(head, lines)}\n\n{about_scores(table)}"
+
+
+def about_scores(table: Mapping[str, Any]) -> str:
+    """Describes what the scores of a sweep are, and which of them selects."""
+    words = "Means over seeds ± half the width of their 95% intervals"
+    if table["select_best"] is None:
+        return f"{words}. Nothing selects a setting: the sweep has no validation scores."
+    words += f"; differences are paired by seed. {table['select_best']} selects the setting."
+    if table.get("split") != TEST:
+        words += " There are no test scores: the experiment has no final_evaluators."
+    return words
+
+
+def comparable(scores: Mapping[Key, Interval], seeds: Mapping[Key, int]) -> dict[Key, Interval]:
+    """Returns the scores of the settings that can be compared.
+
+    The seeds that did not diverge are a biased sample of their setting.
+
+    Args:
+      scores: Means over the seeds that have a score, by setting.
+      seeds: Number of seeds, by setting.
+
+    Returns:
+      The scores of settings whose seeds all have one; if there are none, all scores.
+    """
+    complete = {x: score for x, score in scores.items() if score.runs == seeds[x] > 0}
+    return complete or {x: score for x, score in scores.items() if score.runs}
+
+
+def best_setting(
+    rows: Sequence[Mapping[str, Any]], axes: Sequence[str], metric: str
+) -> tuple[float, ...] | None:
+    """Returns the setting with the highest mean of a metric; None if no run has a value.
+
+    Args:
+      rows: Rows of the table.
+      axes: The swept fields.
+      metric: The column of the metric.
+
+    Returns:
+      The values of the swept fields, among the settings that are `comparable`.
+    """
+    seeds = Counter(tuple(row[name] for name in axes) for row in rows)
+    scores = comparable(over_seeds(rows, axes, metric), seeds)
+    return max(scores, key=lambda setting: scores[setting].mean) if scores else None
 
 
 def _few_metrics(table: Mapping[str, Any]) -> list[str]:
     """Returns the score that selects settings, and the first three of each final evaluator."""
     names = list(dict.fromkeys(name for row in table["rows"] for name in row))
     few = [name for name in names if name == table["select_best"]]
-    for evaluator in table["evaluators"]:
-        few += [name for name in names if name.startswith(f"{evaluator}/")][:3]
+    for task in table["evaluators"]:
+        few += [name for name in names if _is_of(name, table["split"], task)][:3]
     return list(dict.fromkeys(few))
 
 
-def _cell(x: Interval) -> str:
-    if x.runs < 2:
-        return f"{x.mean:.3f}" if x.runs else "-"
-    return f"{x.mean:.3f} ({x.low:.3f}, {x.high:.3f})"
+def _is_of(column: str, split: str, task: str) -> bool:
+    return is_score(column) and ScoreName.parse(column)[:2] == (split, task)
+
+
+def in_words(score: Interval, sign: str = "") -> str:
+    """Formats a mean as `0.531 ± 0.004`, with half the width of its interval.
+
+    Args:
+      score: The mean and interval over seeds.
+      sign: "+" to show the sign of positive means, as for differences.
+
+    Returns:
+      The text; only the mean for a single run, and a dash for none.
+    """
+    if not score.runs:
+        return "-"
+    half = f" ± {score.high - score.mean:.3f}" if score.runs > 1 else ""
+    return f"{score.mean:{sign}.3f}{half}"

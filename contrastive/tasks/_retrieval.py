@@ -61,6 +61,7 @@ class Retrieval(Evaluator):
         return from_examples(examples, "held-out rows", self.row_prompt)
 
     def evaluate(self, encoder: Encoder, data: Collection) -> dict[str, float]:
+        from contrastive.tasks.retrieval.examples import MetricsWithExamples, examples_of
         from contrastive.tasks.retrieval.metrics import DEPTH, score
         from contrastive.tasks.retrieval.topk import top_k
 
@@ -75,7 +76,8 @@ class Retrieval(Evaluator):
             max_length=encoder.query_length,
             label="queries",
         )
-        return score(data, top_k(queries, documents, DEPTH)[1])
+        ranking = top_k(queries, documents, DEPTH)[1]
+        return MetricsWithExamples(score(data, ranking), examples_of(data, ranking))
 
     def describe(self, data: Collection) -> dict[str, Any]:
         return {

@@ -14,6 +14,18 @@ if TYPE_CHECKING:
 Scores: TypeAlias = dict[str, dict[str, float]]
 
 
+class Evaluated(NamedTuple):
+    """Result of evaluating an encoder.
+
+    Attributes:
+      scores: Metrics by evaluator and name.
+      examples: By evaluator, what a few queries retrieved, as `examples_of` returns it.
+    """
+
+    scores: Scores
+    examples: dict[str, list[dict[str, Any]]]
+
+
 class _Loaded(NamedTuple):
     evaluator: Evaluator
     data: Any
@@ -37,10 +49,20 @@ class Suite:
 
     def scores(self, encoder: Encoder) -> Scores:
         """Computes the scores of an encoder: metrics by evaluator and name."""
-        return {
-            name: _numbers(name, evaluator.metric_names, evaluator.evaluate(encoder, data))
+        return self.evaluate(encoder).scores
+
+    def evaluate(self, encoder: Encoder) -> Evaluated:
+        """Computes the scores of an encoder, with examples of what it retrieves."""
+        measured = {
+            name: evaluator.evaluate(encoder, data)
             for name, (evaluator, data) in self._loaded.items()
         }
+        scores = {
+            name: _numbers(name, self._loaded[name].evaluator.metric_names, metrics)
+            for name, metrics in measured.items()
+        }
+        examples = {name: getattr(metrics, "examples", []) for name, metrics in measured.items()}
+        return Evaluated(scores, {name: some for name, some in examples.items() if some})
 
     def baselines(self) -> dict[str, Scores]:
         """Computes metrics of other systems, by evaluator, system and name, where there are any."""

@@ -15,6 +15,7 @@ from contrastive.models._model import Model
 from contrastive.models._transformer import Transformer
 from contrastive.settings import Config
 from contrastive.tasks._evaluator import Evaluator
+from contrastive.tasks._score_name import TEST, VALIDATION, ScoreName
 from contrastive.training.objective import Objective, as_objective
 from contrastive.training.optimizer import Optimizer
 from contrastive.writers._writer import Writer
@@ -67,11 +68,12 @@ class Experiment(Config):
     """Evaluators by name, which score the encoder every eval_steps to select the best
     checkpoint."""
     final_evaluators: Annotated[dict[str, Evaluator], Fixed] = Field(default_factory=dict)
-    """Evaluators by name, which score the best checkpoint at the end; if there are none,
-    evaluators are used."""
+    """Evaluators by name, which score the best checkpoint at the end. These are test scores, and
+    select nothing. If there are none, evaluators are used, and the final scores are validation
+    scores."""
     select_best: str | None = None
-    """Metric that selects the best checkpoint, as EVALUATOR/METRIC; None uses the main metric of
-    the first evaluator."""
+    """Metric that selects the best checkpoint, as EVALUATOR/METRIC of `evaluators`; None uses the
+    main metric of the first evaluator."""
     eval_steps: PositiveInt | None = None
     """Number of steps between evaluations; None evaluates only at the end."""
     save_steps: PositiveInt | None = None
@@ -105,6 +107,16 @@ class Experiment(Config):
             return (name, evaluator.main_metric) if evaluator.main_metric else None
         name, _, metric = self.select_best.partition("/")
         return name, metric
+
+    @property
+    def final_split(self) -> str:
+        """Split of the final scores: `test`, or `validation` without final evaluators."""
+        return TEST if self.final_evaluators else VALIDATION
+
+    @property
+    def select_by(self) -> str | None:
+        """Name of the validation score that selects the best checkpoint; None if there is none."""
+        return str(ScoreName(VALIDATION, *self.selection)) if self.selection else None
 
     @pydantic.model_validator(mode="after")
     def _goes_together(self):
@@ -154,10 +166,6 @@ def _check_evaluations(experiment: Experiment) -> None:
             raise ValueError(
                 f"an evaluator is called {name!r}; names must not be empty or contain /"
             )
-    if shared := evaluators.keys() & experiment.final_evaluators.keys():
-        raise ValueError(
-            f"evaluators and final_evaluators both contain {min(shared)!r}; rename one of them"
-        )
     if experiment.eval_steps and not evaluators:
         raise ConfigError("needs evaluators, which are not set; set some", field="eval_steps")
     if experiment.patience and not (experiment.eval_steps and evaluators):

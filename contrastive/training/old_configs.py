@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from contrastive.tasks._score_name import TEST, VALIDATION, ScoreName, columns, is_score
+from contrastive.training.experiment import Experiment
+
 
 def is_old(config: Any) -> bool:
     """Returns whether a stored config was written before evaluators existed."""
@@ -41,27 +44,94 @@ def current(config: Any) -> dict[str, Any]:
     return {**new, "data": data, "loss": _objective(new["loss"])}
 
 
-def current_results(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Converts stored results to the format of this version.
+def current_results(results: Mapping[str, Any], config: Experiment) -> dict[str, Any]:
+    """Converts stored results to the format of this version, which states the split of the scores.
 
     Args:
       results: The contents of results.json.
+      config: The config of the run.
 
     Returns:
-      The results. Scores of earlier versions, which had a single task, are those of "test".
+      The results. Scores of versions without evaluators, which had a single task, become those of
+      a task that is named after its split.
     """
-    scores = results.get("scores", {})
-    if not any(isinstance(value, int | float) for value in scores.values()):
-        return dict(results)
+    split = results.get("split", config.final_split)
+    if not _has_one_task(results.get("scores", {})):
+        if "split" in results:
+            return dict(results)
+        chosen = results.get("select_best", {})
+        selected = {str(ScoreName(VALIDATION, *n.split("/", 1))): x for n, x in chosen.items()}
+        return {**results, "split": split, "select_best": selected}
     counts = {name: results[name] for name in ("queries", "documents") if name in results}
     new = {name: x for name, x in results.items() if name not in (*counts, "bm25", "validation")}
+    chosen = columns(VALIDATION, {VALIDATION: results.get("validation", {})})
     return {
         **new,
-        "select_best": {f"validation/{n}": x for n, x in results.get("validation", {}).items()},
-        "scores": {"test": dict(scores)},
-        "baselines": {"test": {"BM25": results["bm25"]}} if results.get("bm25") else {},
-        "evaluators": {"test": {"task": results.get("task", "test"), **counts}},
+        "split": split,
+        "select_best": chosen,
+        "scores": {split: dict(results["scores"])},
+        "baselines": {split: {"BM25": results["bm25"]}} if results.get("bm25") else {},
+        "evaluators": {split: {"task": results.get("task", split), **counts}},
     }
+
+
+def current_table(table: Mapping[str, Any], config: Experiment) -> dict[str, Any]:
+    """Converts the stored table of a sweep to the format of this version.
+
+    Args:
+      table: The contents of sweep.json.
+      config: The config that the runs share.
+
+    Returns:
+      The table. Columns of scores begin with their split, and test scores select nothing.
+    """
+    if "split" in table:
+        return dict(table)
+    split = config.final_split
+    names = dict.fromkeys(name for row in table.get("rows", ()) for name in row)
+    renamed = {name: _new_column(name, config) for name in names}
+    rows = [{renamed[name]: x for name, x in row.items()} for row in table.get("rows", ())]
+    if "metric" in table:  # without evaluators
+        selected = f"{VALIDATION}/{table['metric']}"
+        baselines = {split: {"BM25": table["bm25"]}} if table.get("bm25") else {}
+        new = {name: x for name, x in table.items() if name not in ("metric", "bm25")}
+        table = {**new, "baselines": baselines, "evaluators": {split: {}}}
+    else:
+        selected = _new_column(table.get("select_best") or "", config)
+    is_validation = is_score(selected) and ScoreName.parse(selected).split == VALIDATION
+    return {
+        **table,
+        "split": split,
+        "select_best": selected if is_validation else None,
+        "rows": rows,
+    }
+
+
+def current_row(row: Mapping[str, Any], config: Experiment) -> dict[str, Any]:
+    """Converts a row of a sweep that is not finished; see `current_table`."""
+    return {_new_column(name, config): x for name, x in row.items()}
+
+
+_OLD_METRICS = ("nDCG@10", "MRR@10", "Recall@10", "Recall@100", "MAP")
+
+
+def _new_column(name: str, config: Experiment) -> str:
+    """Returns the new name of a column, which differs for scores alone."""
+    if name in _OLD_METRICS:  # of versions without evaluators
+        return f"{config.final_split}/{name}"
+    task, slash, metric = name.partition("/")
+    if not slash or task == "last":
+        return name
+    if task in config.final_evaluators:
+        return str(ScoreName(TEST, task, metric))
+    if task in config.evaluators:
+        return str(ScoreName(VALIDATION, task, metric))
+    return name
+
+
+def _has_one_task(scores: Mapping[str, Any]) -> bool:
+    """Returns whether scores are those of versions without evaluators: metrics by name."""
+    return any(not isinstance(value, Mapping) for value in scores.values())
 
 
 def _objective(loss: Mapping[str, Any]) -> dict[str, Any]:

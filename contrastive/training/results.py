@@ -7,6 +7,7 @@ import platform
 import re
 import shlex
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,15 +19,15 @@ from contrastive.encoding import host_arrays
 from contrastive.files import write_json
 from contrastive.interop.hf_export import model_digest, save
 from contrastive.json_files import read_json
-from contrastive.tasks._suite import Suite
+from contrastive.tasks._suite import Evaluated, Suite
 from contrastive.training.build import BuiltRun
 from contrastive.training.experiment import Experiment
 from contrastive.training.loop import Trained
+from contrastive.training.stored import EXAMPLES, RESULTS
 from contrastive.types import Params
 
 Results: TypeAlias = dict[str, Any]
 
-RESULTS = "results.json"
 _PACKAGES = ("contrastive", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tokenizers")
 
 
@@ -62,6 +63,7 @@ def write_results(
         )
         digest = save(model_folder, model)
     encoder = built.encoder.with_params(params["encoder"])
+    evaluated = (built.final_evaluators or built.evaluators).evaluate(encoder)
     (best,), (best_step,) = trained.progress.best, trained.progress.best_step
     results: Results = {
         "name": config.name,
@@ -70,16 +72,18 @@ def write_results(
         "best_step": best_step or trained.step,
         "temperature": temperature,
         "model_digest": digest,
-        "select_best": {"/".join(config.selection): best} if config.selection else {},
+        "select_best": {config.select_by: best} if config.select_by else {},
+        "split": config.final_split,
         "session": {  # the last session, if the run was resumed
             "training_seconds": round(trained.seconds, 2),
             "waiting_share": round(trained.waited / trained.seconds, 4) if trained.seconds else 0.0,
         },
-        **evaluation(built.final_evaluators or built.evaluators, encoder),
+        **evaluation(built.final_evaluators or built.evaluators, evaluated),
         "hardware": hardware(),
         "versions": versions(),
     }
     if distributed.is_first():
+        write_examples(workdir, config.final_split, {0: evaluated})
         write_json(workdir / RESULTS, results)
     return results
 
@@ -107,12 +111,25 @@ def finished(workdir: Path, model_folder: Path) -> Results | None:
     return results if model_digest(model_folder) == results["model_digest"] else None
 
 
-def evaluation(suite: Suite, encoder: Any) -> dict[str, Any]:
+def write_examples(folder: Path, split: str, evaluated: Mapping[int, Evaluated]) -> None:
+    """Writes what a few queries retrieved, for the report; nothing if no task retrieves.
+
+    Args:
+      folder: Folder of the run, or of a program of a sweep.
+      split: Split of the queries.
+      evaluated: Result of the evaluation of each run, by its number.
+    """
+    runs = {number: one.examples for number, one in evaluated.items() if one.examples}
+    if runs:
+        write_json(folder / EXAMPLES, {"split": split, "runs": runs})
+
+
+def evaluation(suite: Suite, evaluated: Evaluated) -> dict[str, Any]:
     """Returns scores, baselines and descriptions of the evaluators; empty without evaluators."""
     if not suite:
         return {}
     return {
-        "scores": suite.scores(encoder),
+        "scores": evaluated.scores,
         "baselines": suite.baselines(),
         "evaluators": suite.describe(),
     }

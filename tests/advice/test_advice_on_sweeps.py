@@ -6,7 +6,7 @@ import pytest
 import reported
 from logged import FLAT, HEALTHY, PEAKED, START
 
-from contrastive import config
+from contrastive import config, load_sweep
 from contrastive.advice.advisor import advise
 from contrastive.cli import main
 from contrastive.errors import FolderError
@@ -24,28 +24,31 @@ def test_other_folders_are_refused(tmp_path):
         advise(begun)
 
 
-def write_sweep(folder, scores, metrics=lambda temperature, seed: {}, column="test/nDCG@10"):
+COLUMN = "validation/nDCG@10"
+
+
+def write_sweep(folder, scores, metrics=lambda temperature, seed: {}, **changes):
     """A sweep of temperatures with two seeds each, healthy but for what is said.
 
     Args:
       folder: Where to.
-      scores: Of the seeds, by temperature.
+      scores: Validation scores of the seeds, by temperature; test scores have the reverse order.
       metrics: What is logged last of a run.
-      column: Of the scores; test/nDCG@10 has the reverse where it is another.
+      **changes: Of the config.
     """
-    base = config.Experiment(name="x", batch_size=256)
+    base = reported.experiment(steps=1000, loss=config.Objective(), **changes)
     rows, log = [], []
     for t, of_seeds in scores.items():
         for seed, score in enumerate(of_seeds):
             member = {"member": len(rows)}
             log += [member | START, member | HEALTHY | {"temperature": t} | metrics(t, seed)]
             values = {"loss.temperature": t, "diverged_at": None if score else 90}
-            reverse = {} if column == "test/nDCG@10" else {"test/nDCG@10": 1 - score}
-            rows.append(member | values | reverse | {column: score})
+            both = {COLUMN: score, "test/nDCG@10": 1 - score} if score else {}
+            rows.append(member | values | {"init_seed": seed} | both)
     axes = {"loss.temperature": list(scores)}
     reported.write_lines(folder / "programs" / "0" / "0" / "metrics.jsonl", log)
     reported.write_json(folder / "config.json", base.model_dump(mode="json"))
-    table = {"axes": axes, "seeds": 2, "select_best": column, "rows": rows}
+    table = {"axes": axes, "seeds": 2, "split": "test", "select_best": COLUMN, "rows": rows}
     reported.write_json(folder / "sweep.json", table)
     return folder
 
@@ -56,7 +59,9 @@ def test_each_setting_of_a_sweep_and_the_best(tmp_path, capsys):
             return PEAKED
         return FLAT if temperature == 1 else {}
 
-    scores = {0.01: (0.5, 0.51), 0.1: (0.71, 0.73), 1: (0.6, 0.61)}
+    # The second difference, 0.11 and 0.13, has a t interval of 0.12 ± 12.7 x 0.01; of the first,
+    # whose seeds differ by 0.2 and 0.21, it is 0.205 ± 0.064.
+    scores = {0.01: (0.51, 0.52), 0.1: (0.71, 0.73), 1: (0.6, 0.6)}
     folder = write_sweep(tmp_path / "s", scores, metrics)
     found = advise(folder)
     assert [(f.cause, f.seen.partition(":")[0]) for f in found] == [
@@ -66,8 +71,9 @@ def test_each_setting_of_a_sweep_and_the_best(tmp_path, capsys):
         ("best", "temperature 0.1 scores best"),
     ]
     # Student's t of one degree of freedom at 97.5% is 12.706; the standard error is 0.01.
-    assert "test/nDCG@10 0.720 (95% interval 0.593 to 0.847, 2 seeds)" in found[-1].seen
-    assert "overlaps with that of: temperature 1" in found[-1].seen
+    assert "validation/nDCG@10 0.720 (95% interval 0.593 to 0.847, 2 seeds)" in found[-1].seen
+    told_apart = "; paired by seed, it cannot be told apart from: temperature 1"
+    assert found[-1].seen.endswith(told_apart)
     assert found[-1].advice.startswith("it lies between the swept temperatures; run more --seeds")
     main(["advise", str(folder)])
     assert capsys.readouterr().out.splitlines()[-1].strip() == found[-1].advice
@@ -90,10 +96,15 @@ def test_a_best_at_an_end_asks_for_a_wider_sweep(tmp_path, scores, advice):
     assert re.match(advice, best.advice)
 
 
-def test_what_chooses_is_the_validation_data_where_a_sweep_has_both(tmp_path):
+def test_validation_data_choose_and_test_data_do_not(tmp_path):
     scores = {0.05: (0.5, 0.5), 0.1: (0.6, 0.6), 0.2: (0.4, 0.4)}
-    best = advise(write_sweep(tmp_path / "s", scores, column="validation/nDCG@10"))[-1]
+    folder = write_sweep(tmp_path / "s", scores)
+    best = advise(folder)[-1]
     assert "temperature 0.1 scores best: validation/nDCG@10 0.600" in best.seen
+    assert load_sweep(folder).best == {"loss.temperature": 0.1}
+    without = write_sweep(tmp_path / "t", scores, evaluators={})
+    best = advise(without)[-1]
+    assert best.seen == "nothing selects a setting, because the sweep has no validation scores"
 
 
 def test_what_is_left_of_a_setting_that_diverged_is_not_best(tmp_path):
@@ -112,7 +123,7 @@ def test_the_page_has_a_finding_a_cause(tmp_path):
     scores = {0.05: (0.5, 0.5), 0.1: (0.6, 0.6), 1: (0.4, 0.4), 5: (0.3, 0.3)}
     folder = write_sweep(tmp_path / "s", scores, lambda t, seed: FLAT if t >= 1 else {})
     text = page.html(read([folder]))
-    advice = text.partition("<h2>Advice</h2>")[2]
+    advice = text.partition("<h3>Advice</h3>")[2].partition("</section>")[0]
     causes = [part.partition("</dt>")[0] for part in advice.split("<dt>")[1:]]
     assert causes == ["best", "healthy", "high temperature"]
     assert "(the same applies to temperature 5)" in advice

@@ -303,7 +303,7 @@ class Length(Evaluator):
 
 
 def test_scores_of_a_sweep_have_plain_names(tmp_path, monkeypatch):
-    tables = iter([{"rows": [{"member": 0, "last/loss": 0.5, "scores/length": 2.0}]}, None])
+    tables = iter([{"rows": [{"member": 0, "last/loss": 0.5, "test/scores/length": 2.0}]}, None])
     monkeypatch.setitem(swept.__globals__, "run_sweep", lambda grid, folder: next(tables))
     grid = Grid(Experiment(name="x", final_evaluators={"scores": Length()}), {})
     assert swept(grid, tmp_path) == [{"member": 0, "last/loss": 0.5, "length": 2.0}]

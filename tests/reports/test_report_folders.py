@@ -12,11 +12,12 @@ from contrastive.advice.advisor import Finding
 from contrastive.cli import main
 from contrastive.errors import ConfigError, FolderError
 from contrastive.folders.reading import read
-from contrastive.reports import page
+from contrastive.reports import answer, page
 from contrastive.reports.cosines import penalty_blocks
 from contrastive.reports.curves import training_blocks
 from contrastive.reports.page import write_report
-from contrastive.reports.scores import score_blocks, score_table
+from contrastive.reports.score_figures import score_blocks
+from contrastive.reports.scores import score_table
 from contrastive.reports.study import studies
 from contrastive.settings import differences
 from contrastive.sweeps.table import interval
@@ -24,7 +25,7 @@ from contrastive.sweeps.table import interval
 
 @pytest.fixture
 def no_advice(monkeypatch):
-    monkeypatch.setattr(page, "advise", lambda workdir: [])
+    monkeypatch.setattr(answer, "advise", lambda workdir: [])
 
 
 def test_unfinished_and_diverged(tmp_path):
@@ -56,12 +57,13 @@ def test_unfinished_and_diverged(tmp_path):
 
 def test_tasks_are_shown_with_their_numbers_of_texts(tmp_path, no_advice):
     evaluators = {"intents": config.Classification(train="a.jsonl", test="b.jsonl", neighbors=7)}
-    folder = reported.write_run(tmp_path, config=reported.experiment(evaluators=evaluators))
+    changed = reported.experiment(final_evaluators=evaluators)
+    folder = reported.write_run(tmp_path, config=changed)
     results = json.loads((folder / "results.json").read_text())
     about = {"kind": "classification", "neighbors": 7, "exact": True, "train": 20, "classes": 3}
     reported.write_json(folder / "results.json", {**results, "evaluators": {"intents": about}})
     assert (
-        "<dt>Tasks</dt>\n<dd>intents: 20 train, 3 classes</dd>"
+        "<dt>Tasks (test)</dt>\n<dd>intents: 20 train, 3 classes</dd>"
         in write_report([folder]).read_text()
     )
 
@@ -132,7 +134,7 @@ def test_advice_is_given_on_runs_and_sweeps(tmp_path, monkeypatch):
         asked.append(workdir)
         return [Finding("low_temperature", "top share 0.97", "raise loss.temperature")]
 
-    monkeypatch.setattr(page, "advise", advise)
+    monkeypatch.setattr(answer, "advise", advise)
     folders = [reported.write_run(tmp_path / "run"), reported.write_sweep(tmp_path / "sweep")]
     text = page.html(read(folders))
     assert asked == [tmp_path / "run"]
@@ -172,7 +174,7 @@ def test_what_comes_from_files_is_escaped(tmp_path, no_advice):
     [
         ({}, "no such file"),
         ({"config.json": '{"model_type": "bert"}'}, "not a config of this version"),
-        ({"config.json": None, "sweep.json": '{"axes": '}, "sweep.json is not JSON"),
+        ({"config.json": None, "sweep.json": '{"axes": '}, r"sweep\.json: not valid JSON"),
     ],
 )
 def test_other_folders_are_refused(tmp_path, files, words):

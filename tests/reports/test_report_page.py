@@ -8,14 +8,14 @@ import pytest
 import reported
 
 from contrastive.advice.advisor import Finding
-from contrastive.reports import page
+from contrastive.reports import answer
 from contrastive.reports.page import write_report
 
 pytestmark = pytest.mark.skipif(
     driven.CHROMIUM is None, reason="no Chromium on the PATH: apt install chromium"
 )
 
-HISTOGRAM = "document.querySelectorAll('.plot')[1]"
+HISTOGRAM = "document.querySelectorAll('.plot')[2]"
 NAME = "</script><b>by hand</b>"
 
 
@@ -29,7 +29,7 @@ def written(tmp_path_factory):
         reported.write_run(folder / "diverged", None, losses=(4.0, 3.0, None)),
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "advise", lambda workdir: [Finding("healthy", "all is well", "rest")])
+        patch.setattr(answer, "advise", lambda workdir: [Finding("healthy", "all is well", "rest")])
         return write_report(folders, folder / "report.html")
 
 
@@ -98,7 +98,7 @@ def test_what_is_drawn_is_the_data(desktop):
 
 
 def test_runs_have_a_menu_and_a_slider_over_steps(desktop):
-    block = "document.querySelectorAll('.block')[2]"
+    block = "document.querySelectorAll('.block')[3]"
     menu, slider, plot = (f"{block}.querySelector('{x}')" for x in ("select", "input", ".plot"))
     words = f"{block}.querySelector('.words').textContent"
     assert bins(desktop, plot, 1) == reported.bins({90: 1.0})
@@ -118,13 +118,13 @@ def test_the_menu_chooses_the_score(desktop):
     menu = "document.querySelector('select')"
     plot = "document.querySelector('.plot')"
     desktop.value(f"{menu}.focus()")
-    for key, code, name, bm25 in (
-        ("End", 35, "test/MRR@10", 0.25),
-        ("Home", 36, "test/nDCG@10", 0.5),
+    for key, code, name, mean in (
+        ("End", 35, "test/MRR@10", 0.375),
+        ("Home", 36, "validation/nDCG@10", 0.75),
     ):
         desktop.press(key, code)
         assert desktop.value(f"{plot}.layout.yaxis.title.text") == name
-        assert desktop.value(f"{plot}.data[2].y") == [bm25, bm25]
+        assert desktop.value(f"{plot}.data[1].y[1]") == pytest.approx(mean)
 
 
 def test_words_from_files_are_words(desktop):
@@ -145,6 +145,15 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(chromium, written, width):
     )
     assert chromium.value(wide) == 0
     assert complaints(chromium) == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_tables_fit_on_a_phone_and_a_laptop(chromium, written, width):
+    chromium.open(written, width=width, mobile=width < 1000)
+    chromium.value("document.querySelectorAll('details').forEach((x) => { x.open = true; })")
+    assert chromium.value("document.querySelectorAll('.table').length") > 3
+    cut = "[...document.querySelectorAll('.table')].filter((x) => x.scrollWidth > x.clientWidth)"
+    assert chromium.value(f"{cut}.map((x) => x.getAttribute('aria-label'))") == []
 
 
 def test_on_paper_pictures_fit_and_all_is_unfolded(desktop):
@@ -175,7 +184,7 @@ def of_many(tmp_path_factory):
             file.write(json.dumps({"step": 20, **row}) + "\n")
     folders = sorted(folder.iterdir())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "advise", lambda workdir: [])
+        patch.setattr(answer, "advise", lambda workdir: [])
         return write_report(folders, folder / "report.html")
 
 
@@ -200,7 +209,7 @@ def test_tables_of_many_runs_are_not_cut_off(chromium, of_many, paper):
 def test_a_move_of_a_slider_is_told_once(desktop):
     regions = "[...document.querySelectorAll('.block')].map(x => x.querySelectorAll('[aria-live]'))"
     assert set(desktop.value(f"{regions}.map(x => x.length)")) == {1}
-    said = desktop.value(f"[...{regions}[1][0].children].map(x => x.textContent)")
+    said = desktop.value(f"[...{regions}[2][0].children].map(x => x.textContent)")
     assert said[0].startswith("Temperature 0.1, step 20: the mean cosine")
     assert "% of the gradient comes from pairs" in said[1]
 
@@ -213,8 +222,9 @@ def test_what_cannot_see_is_told(desktop):
     nodes = desktop.ask("Accessibility.getFullAXTree")["nodes"]
     names = [(x["role"]["value"], x["name"]["value"]) for x in nodes if "name" in x]
     assert [name for role, name in names if role == "slider"] == ["temperature", "step"]
-    assert [name for role, name in names if role == "combobox"] == ["score", "run"]
-    assert next(name for role, name in names if role == "table") == "Scores"
+    assert [name for role, name in names if role == "combobox"] == ["score", "score", "run"]
+    tables = [name for role, name in names if role == "table"]
+    assert tables[:2] == ["What other temperatures cost", "Scores"]
     roles = {role for role, _ in names}
     assert {"row", "rowheader", "columnheader", "cell"} <= roles
     figures = [name for role, name in names if role == "image" and name]

@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-from contrastive.config import Experiment, Fixed, Objective
+from contrastive.config import Experiment, Fixed, Objective, Retrieval
 
 BM25 = {"nDCG@10": 0.5, "MRR@10": 0.25}
 BASELINES = {"baselines": {"test": {"BM25": BM25}}}
 TEMPERATURES = (0.05, 0.1, 0.5)
 SCORES = {0.05: (0.6, 0.7), 0.1: (0.7, 0.8), 0.5: (0.4, None)}
-"""test/nDCG@10 of the two seeds; one has diverged at step 20."""
+"""validation/nDCG@10 of the two seeds; one has diverged at step 20."""
 ABOUT = {
     "command": "contrastive sweep mine.py --workdir sweep",
     "hardware": {"devices": 8, "kind": "TPU v5e"},
@@ -19,7 +19,15 @@ ABOUT = {
 
 def experiment(**changes) -> Experiment:
     loss = Objective(temperature=0.05, policy=Fixed())
-    return Experiment(name="by hand", steps=20, loss=loss).replace(**changes)
+    scored = {"evaluators": {"validation": Retrieval("dev")}}
+    scored |= {"final_evaluators": {"test": Retrieval("dev")}}
+    return Experiment(name="by hand", steps=20, loss=loss, **scored).replace(**changes)
+
+
+def scores(score: float) -> dict[str, float]:
+    """All scores of a run, by that which selects."""
+    validation = {"validation/nDCG@10": score}
+    return validation | {"test/nDCG@10": score - 0.05, "test/MRR@10": score / 2}
 
 
 def write_json(path: Path, value) -> None:
@@ -54,7 +62,7 @@ def write_sweep(folder: Path, *, finished: bool = True, config: Experiment | Non
             ended = score is None
             row = {"member": member, "loss.temperature": temperature, "init_seed": seed}
             row |= {"diverged_at": 20 if ended else None, "best_step": None, "last/loss": 1.0}
-            rows.append(row if ended else row | {"test/nDCG@10": score, "test/MRR@10": score / 2})
+            rows.append(row if ended else row | scores(score))
             for step, loss in ((10, 4.0 + member), (20, None if ended else 2.0 + member)):
                 logged = {"step": step, "member": member, "loss": loss}
                 logged |= {"temperature": temperature, "uniformity": -1.0 - member}
@@ -67,7 +75,8 @@ def write_sweep(folder: Path, *, finished: bool = True, config: Experiment | Non
     identity = {"axes": {"loss.temperature": TEMPERATURES}, "seeds": 2}
     write_json(folder / "inputs.json", identity)
     if finished:
-        table = {"name": "by hand", **identity, "select_best": "test/nDCG@10", "rows": rows}
+        table = {"name": "by hand", **identity, "rows": rows}
+        table |= {"select_best": "validation/nDCG@10", "split": "test"}
         write_json(folder / "sweep.json", table | BASELINES | ABOUT)
     return folder
 
@@ -87,8 +96,10 @@ def write_run(
     write_json(folder / "config.json", (config or experiment()).model_dump(mode="json"))
     write_json(folder / "inputs.json", {"train": "a fingerprint"})
     if score is not None:
-        scores = {"test": {"nDCG@10": score, "MRR@10": score / 2}}
+        selected, *rest = scores(score).values()
+        results = {"select_best": {"validation/nDCG@10": selected}, "split": "test"}
+        results |= {"scores": {"test": dict(zip(("nDCG@10", "MRR@10"), rest, strict=True))}}
         task = {"evaluators": {"test": {"kind": "retrieval", "queries": 10, "documents": 20}}}
-        results = {"scores": scores, **BASELINES, **task, **ABOUT}
+        results |= {**BASELINES, **task, **ABOUT}
         write_json(folder / "results.json", results)
     return folder

@@ -16,7 +16,7 @@ from contrastive.sweeps import sweep as sweeping
 from contrastive.sweeps.grid import Grid
 from contrastive.sweeps.sweep import run_sweep as sweep
 from contrastive.sweeps.vmapped_runs import VmappedRuns
-from contrastive.tasks import Evaluator
+from contrastive.tasks import Evaluator, ScoreName
 from contrastive.training import loop
 from contrastive.training.metrics_file import read_metrics
 from contrastive.training.train import train_experiment as run
@@ -87,7 +87,8 @@ def test_each_run_is_the_run_alone(swept, tmp_path):
         assert validations_of(folder / "sweep", member.number) == pytest.approx(validated, abs=1e-6)
         for evaluator, scores in alone["scores"].items():
             for name, value in scores.items():
-                assert row[f"{evaluator}/{name}"] == pytest.approx(value, abs=1e-6), name
+                column = str(ScoreName("test", evaluator, name))
+                assert row[column] == pytest.approx(value, abs=1e-6), name
         last = {name: x for each in rows for name, x in each.items() if x is not None}
         for name in ("loss", "effective_negatives", "modality_gap", "top_10_share"):
             assert row[f"last/{name}"] == pytest.approx(last[name], rel=1e-4), name
@@ -102,7 +103,7 @@ def test_seeds_and_settings_differ(swept):
     _, folder, table = swept
     last = [losses_of(folder / "sweep", row["member"])[-1] for row in table["rows"]]
     assert len(set(np.round(last, 6))) == 12
-    assert len({row["own/first"] for row in table["rows"]}) == 12
+    assert len({row["test/own/first"] for row in table["rows"]}) == 12
 
 
 def test_the_table_is_written_twice(swept):
@@ -199,7 +200,7 @@ def test_what_is_not_a_number_is_none_in_the_table(small, tmp_path, monkeypatch)
     monkeypatch.setattr(First, "evaluate", lambda self, encoder, data: {"first": np.nan})
     quick = grid.base.replace(steps=1, eval_steps=None, **{"optimizer.warmup_steps": 0})
     table = sweep(Grid(quick, grid.axes), tmp_path / "sweep")
-    assert [row["own/first"] for row in table["rows"]] == [None] * 3
+    assert [row["test/own/first"] for row in table["rows"]] == [None] * 3
 
 
 def test_other_evaluators_are_another_sweep(small):

@@ -1,6 +1,5 @@
 """No step is lost when an evaluator fails, and a finished run stays as it is."""
 
-import json
 import threading
 
 import pytest
@@ -102,26 +101,3 @@ def test_a_misspelled_metric_is_refused_before_training(config):
     held_out = contrastive.tasks.Retrieval("x.jsonl")
     with pytest.raises(ConfigError, match="held_out has the metrics nDCG@10"):
         config.replace(evaluators={"held_out": held_out}, select_best="held_out/ndcg@10")
-
-
-def test_results_of_the_version_before_are_read(config, tmp_path):
-    """As c489075 wrote them: a single task, whose scores have no evaluator."""
-    run = contrastive.train(config, tmp_path / "run")
-    old = {
-        "name": "old",
-        "steps": 6,
-        "temperature": 0.1,
-        "validation": {"MRR@10": 0.4},
-        "versions": {"python": "3.11.7"},
-        "task": "held-out test",
-        "queries": 3,
-        "documents": 4,
-        "scores": {"MRR@10": 0.5},
-        "bm25": {"MRR@10": 0.3},
-    }
-    (run.workdir / "results.json").write_text(json.dumps(old))
-    read = contrastive.load_run(run.workdir)
-    assert read.scores == {"test": {"MRR@10": 0.5}}
-    assert read.scores.about["test"]["documents"] == 4
-    assert read.results["baselines"] == {"test": {"BM25": {"MRR@10": 0.3}}}
-    assert read.results["select_best"] == {"validation/MRR@10": 0.4}
