@@ -83,14 +83,14 @@ def reproduce(
         _show(results, folder)
 
 
-_VERDICTS = {True: "held", False: "FAILED", None: "undecided"}
-
-
 def _show(results: dict[str, Any], folder: Path) -> None:
+    from contrastive.papers.claims import Verdict
+
     print(f"\n{results['paper']}. {results['title']} ({results['source']})\n")
     for claim in results["claims"]:
-        print(f"{_VERDICTS[claim['held']]:9}  {claim['claim']}")
-        print(f"           {claim['because']}")
+        words = Verdict(claim["outcome"], claim["because"], claim["at"]).words
+        print(f"{words.upper() if words == 'failed' else words}: {claim['claim']}")
+        print(f"  {claim['because']}")
     if results["differs"]:
         print(f"\nunlike the paper: {results['differs']}")
     print(f"\nresults: {folder / 'results.json'}   picture: {folder / 'figure.png'}")

@@ -150,8 +150,15 @@ def reproduce(paper: Paper, setting: str, where: Where) -> Findings:
     }
     write_json(where.workdir / _RESULTS, results)  # runs are expensive, and a check may fail
     results["claims"] = [
-        {"claim": claim.text, "theirs": claim.theirs, **_verdict(claim, findings)._asdict()}
+        {
+            "claim": claim.text,
+            "theirs": claim.theirs,
+            "outcome": verdict.outcome,
+            "because": verdict.because,
+            "at": list(verdict.at),
+        }
         for claim in paper.claims
+        for verdict in [_verdict(claim, findings)]
     ]
     write_json(where.workdir / _RESULTS, results)
     _draw(paper, findings, where.workdir / "figure.png")
@@ -163,7 +170,7 @@ def _verdict(claim: Claim, findings: Findings) -> Verdict:
     try:
         return claim.check(findings)
     except Exception as error:
-        return Verdict(None, f"undecided: {type(error).__name__}: {error}")
+        return Verdict("undecided", f"{type(error).__name__}: {error}")
 
 
 def _timed_run(paper: Paper, setting: str, where: Where) -> tuple[Findings, float]:

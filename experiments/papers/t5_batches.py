@@ -24,13 +24,14 @@ from contrastive.papers import (
     Findings,
     Grid,
     Paper,
+    Sample,
     Setting,
     Verdict,
     Where,
     above,
     all_of,
     curve,
-    interval,
+    judge,
     rises,
     shown,
     swept,
@@ -99,31 +100,20 @@ def _at(findings: Findings, loss: str, temperature: float):
 
 def _larger(findings: Findings) -> Verdict:
     temperatures = sorted({row[TEMPERATURE] for row in findings["info_nce"]})
-    verdicts = {t: rises(_at(findings, "info_nce", t)) for t in temperatures}
-    return all_of(*(v._replace(because=f"at {t:g}: {v.because}") for t, v in verdicts.items()))
+    return all_of({f"at {t:g}": rises(_at(findings, "info_nce", t)) for t in temperatures})
 
 
-def _gain(findings: Findings, batch: int, temperature: float):
+def _gain(findings: Findings, batch: int, temperature: float) -> Sample:
     """Computes the gain of DCL over InfoNCE, paired by seed: same initialization and batches."""
-
-    def scores(loss):
-        return {
-            row["init_seed"]: row["recall@1"]
-            for row in findings[loss]
-            if row["batch_size"] == batch
-            and row[TEMPERATURE] == temperature
-            and row["diverged_at"] is None
-        }
-
-    plain, decoupled = scores("info_nce"), scores("decoupled")
-    return interval([decoupled[seed] - plain[seed] for seed in plain if seed in decoupled])
+    plain, decoupled = (_at(findings, x, temperature)[batch] for x in ("info_nce", "decoupled"))
+    return decoupled - plain
 
 
 def _decoupled(findings: Findings) -> Verdict:
     gains = {b: _gain(findings, b, 0.02) for b in _batches(findings)}
-    *small, _ = gains.values()
     numbers = ", ".join(f"{shown(gain)} at batch {b}" for b, gain in gains.items())
-    return Verdict(all(gain.low > 0 for gain in small), f"temperature 0.02: {numbers}")
+    small = {f"at batch {b}": gains[b].interval for b in sorted(gains)[:-1]}
+    return judge(small, f"temperature 0.02: {numbers}")
 
 
 def _small_temperatures(findings: Findings) -> Verdict:
@@ -136,7 +126,7 @@ def _small_temperatures(findings: Findings) -> Verdict:
 
 def _dual(findings: Findings) -> Verdict:
     dual, plain = (_at(findings, loss, 0.1) for loss in ("dual_temperature", "info_nce"))
-    return all_of(*(above(dual[b], plain[b], (f"batch {b}: dual", "InfoNCE")) for b in plain))
+    return all_of({f"at batch {b}": above(dual[b], plain[b], ("dual", "InfoNCE")) for b in plain})
 
 
 def draw(figure, findings: Findings, published) -> None:

@@ -19,7 +19,7 @@ from contrastive.data.tokens import pack
 from contrastive.experiments.papers.scale_programs import LAYOUTS, gradient_error
 from contrastive.losses import info_nce
 from contrastive.models.linen.embedder import Embedder
-from contrastive.papers import Claim, Findings, Paper, Setting, Verdict, Where
+from contrastive.papers import Claim, Findings, Paper, Setting, Verdict, Where, measured
 
 PUBLISHED = {
     "Inf-CL, GB of loss memory on each of 8 GPUs": {
@@ -103,38 +103,46 @@ def _gigabytes(findings: Findings, size: str) -> str:
 def _smaller(findings: Findings) -> Verdict:
     size = next(iter(findings["bytes"]))
     row = findings["bytes"][size]
-    held = row[RING] < row["dense"] / 50 and row[RING] < row["sharded"] / 10
-    return Verdict(held, f"{int(size):,} pairs: {_gigabytes(findings, size)}")
+    facts = {
+        "against dense": row[RING] < row["dense"] / 50,
+        "against sharded": row[RING] < row["sharded"] / 10,
+    }
+    return measured(facts, f"{int(size):,} pairs: {_gigabytes(findings, size)}")
 
 
 def _linear(findings: Findings) -> Verdict:
     (small, first), *_, (large, last) = findings["bytes"].items()
     ratio = int(large) / int(small)
     grown = {name: last[name] / first[name] for name in LAYOUTS}
-    held = grown[RING] <= ratio and grown["dense"] > 0.9 * ratio**2
+    facts = {
+        "for a ring of tiles": grown[RING] <= ratio,
+        "for a dense loss": grown["dense"] > 0.9 * ratio**2,
+    }
     numbers = ", ".join(f"{name} x{x:.1f}" for name, x in grown.items())
-    return Verdict(held, f"batch x{ratio:g}: {numbers}")
+    return measured(facts, f"batch x{ratio:g}: {numbers}")
 
 
 def _exact(findings: Findings) -> Verdict:
     errors = {row["temperature"]: row["ours, float32"] for row in findings["errors"]}
     numbers = ", ".join(f"{x:.1e} at {t:g}" for t, x in errors.items())
-    return Verdict(all(x < 1e-5 for t, x in errors.items() if t >= 0.02), numbers)
+    return measured({f"at {t:g}": x < 1e-5 for t, x in errors.items() if t >= 0.02}, numbers)
 
 
 def _cached(findings: Findings) -> Verdict:
-    return Verdict(findings["chunks"] < 2e-6, f"relative distance {findings['chunks']:.1e}")
+    return measured({"": findings["chunks"] < 2e-6}, f"relative distance {findings['chunks']:.1e}")
 
 
 def _half(findings: Findings) -> Verdict:
     first, *_, last = findings["errors"]
-    held = first["dense, bfloat16"] > 10 * last["dense, bfloat16"]
-    held &= all(row["ours, bfloat16"] < 0.01 for row in findings["errors"])
+    facts = {
+        "for dense gradients": first["dense, bfloat16"] > 10 * last["dense, bfloat16"],
+        "for tiles": all(row["ours, bfloat16"] < 0.01 for row in findings["errors"]),
+    }
     numbers = ", ".join(
         f"{row['dense, bfloat16']:.1%} and {row['ours, bfloat16']:.1%} at {row['temperature']:g}"
         for row in findings["errors"]
     )
-    return Verdict(held, f"dense and ours: {numbers}")
+    return measured(facts, f"dense and ours: {numbers}")
 
 
 def draw(figure, findings: Findings, published) -> None:
@@ -148,7 +156,7 @@ def draw(figure, findings: Findings, published) -> None:
     for name in LAYOUTS:
         points = {int(n): row[name] / 1e9 for n, row in findings["bytes"].items()}
         middle.plot(list(points), list(points.values()), "o-", ms=4, label=name)
-    middle.set(title=f"ours, 8 devices, width {WIDTH}")
+    middle.set(title=f"ours, 8 devices, width {WIDTH}", ylabel="GB a device")
     for plot in (left, middle):
         plot.set(xscale="log", yscale="log", xlabel="pairs", ylim=(1e-2, 2e3))
         plot.set_xticks([32768, 65536, 131072], ["32k", "64k", "128k"], minor=False)
@@ -157,6 +165,7 @@ def draw(figure, findings: Findings, published) -> None:
         points = {row["temperature"]: row[name] for row in findings["errors"]}
         right.plot(list(points), list(points.values()), "o-", ms=4, label=name)
     right.set(xscale="log", yscale="log", xlabel="temperature", title="error of the gradient")
+    right.set(ylabel="relative error")
     for plot in (left, middle, right):
         plot.legend(frameon=False, fontsize=8)
 
