@@ -37,7 +37,22 @@ def advise(workdir: Path) -> list[Finding]:
       FolderError: If the folder is neither a run nor a sweep, or nothing has been logged yet.
     """
     (folder,) = read([workdir])
-    return findings(_observed(folder)) if folder.axes is None else of_sweep(folder)
+    return of_run(folder) if folder.axes is None else of_sweep(folder)
+
+
+def of_run(folder: Folder) -> list[Finding]:
+    """Returns findings about a run, most important first.
+
+    Args:
+      folder: The run.
+
+    Returns:
+      The findings.
+
+    Raises:
+      FolderError: If nothing has been logged yet.
+    """
+    return findings(_observed(folder))
 
 
 def findings(run: Observed) -> list[Finding]:

@@ -21,7 +21,8 @@ _STEPS, _HISTOGRAM_STEPS = 1000, 100  # kept of a run, of each kind of row
 _ROWS = 100_000  # kept of all runs
 _ENDS = 10  # steps that are kept at both ends, which advice compares
 _KINDS = 50
-_Bins: TypeAlias = Annotated[list[float], Field(min_length=BINS, max_length=BINS)]
+_Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+_Bins: TypeAlias = Annotated[list[_Finite], Field(min_length=BINS, max_length=BINS)]
 
 
 class _Histogram(pydantic.BaseModel):
@@ -115,7 +116,7 @@ def read_log(paths: Sequence[Path], runs: int) -> tuple[dict[int, list[Row]], di
     most = min(_STEPS, max(_ROWS // max(runs, 1), 5 * _ENDS))
     for path in paths:
         thinned = Thinned(most)
-        for number, line in read_json_lines(path, dict[str, float | None]):
+        for number, line in read_json_lines(path, dict[str, _Finite | None]):
             if isinstance(line, FolderError):
                 raise line
             counts = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from contrastive.advice.advisor import advise, in_short
+from contrastive.advice.advisor import in_short, of_run
 from contrastive.advice.observed import Finding
 from contrastive.errors import FolderError
 from contrastive.folders.choice import TEMPERATURE, Choice, cost
@@ -86,7 +86,7 @@ def _answer(study: Study, folders: Sequence[Folder], label: str) -> Answer:
 
 def _findings(folder: Folder) -> list[Finding]:
     try:
-        return advise(folder.path) if folder.axes is None else in_short(folder)
+        return of_run(folder) if folder.axes is None else in_short(folder)
     except FolderError as error:  # nothing has been logged yet
         return [Finding("too_early", str(error), "")]
 

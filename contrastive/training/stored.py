@@ -22,10 +22,12 @@ RESULTS, EXAMPLES, TABLE, ROWS, INPUTS = (
 MOST_RUNS = 10_000
 """The largest number of runs that is read from the folder of a sweep."""
 
-Number: TypeAlias = int | float | None
+_Integer: TypeAlias = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+_Number: TypeAlias = _Integer | Annotated[float, Field(allow_inf_nan=False)]
+_REMEDY = "restore it from a copy, or train in another folder"
 Row: TypeAlias = dict[str, Any]
 
-_Metrics: TypeAlias = dict[str, Number]
+_Metrics: TypeAlias = dict[str, _Number | None]
 _Split: TypeAlias = Literal["validation", "test"]
 _Systems: TypeAlias = dict[str, dict[str, _Metrics]]
 
@@ -74,7 +76,7 @@ class _Rows(_Stored):
 class _Inputs(_Stored):
     """The contents of inputs.json; a run has fingerprints alone."""
 
-    axes: dict[str, Annotated[list[int | float], Field(min_length=1)]] = {}
+    axes: dict[str, Annotated[list[_Number], Field(min_length=1)]] = {}
     seeds: Annotated[int, Field(ge=1, le=MOST_RUNS)] = 1
 
 
@@ -143,9 +145,14 @@ def read_table(workdir: Path, config: Experiment) -> Row:
         return {}
     table = current_table(_read(path, _Table).plain(), config)
     if "axes" not in table:
-        raise FolderError(f"{path}: axes is missing; restore the file, or sweep again")
+        raise FolderError(f'{path}: the field "axes" is missing; {_REMEDY}')
     for number, row in enumerate(table["rows"]):
         _check_row(path, number, row, table["axes"])
+    unstated = {"name": config.name, "seeds": 1, "baselines": {}, "evaluators": {}}
+    table = {**unstated, "session_seconds": 0.0, "select_best": None, **table}
+    if table["select_best"] is not None and not is_score(table["select_best"]):
+        selected = f"{table['select_best']!r:.60}"
+        raise FolderError(f"{path}: select_best is {selected}, not the name of a score; {_REMEDY}")
     return table
 
 
@@ -188,7 +195,7 @@ def read_inputs(workdir: Path) -> Row:
     if runs > MOST_RUNS:
         raise FolderError(
             f"{path}: axes and seeds give {runs:,} runs, and at most {MOST_RUNS:,} are read; "
-            "restore the file"
+            f"{_REMEDY}"
         )
     return inputs
 
@@ -236,4 +243,4 @@ def scores_of(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _read(path: Path, kind: type[_Kind]) -> _Kind:
-    return read_json(path, kind, remedy="restore it from a copy, or train in another folder")
+    return read_json(path, kind, remedy=_REMEDY)

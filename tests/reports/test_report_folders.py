@@ -25,7 +25,7 @@ from contrastive.sweeps.table import interval
 
 @pytest.fixture
 def no_advice(monkeypatch):
-    monkeypatch.setattr(answer, "advise", lambda workdir: [])
+    monkeypatch.setattr(answer, "of_run", lambda folder: [])
 
 
 def test_unfinished_and_diverged(tmp_path):
@@ -130,11 +130,11 @@ def test_the_pages_data_has_no_nan(tmp_path, monkeypatch, no_advice):
 def test_advice_is_given_on_runs_and_sweeps(tmp_path, monkeypatch):
     asked = []
 
-    def advise(workdir):
-        asked.append(workdir)
+    def of_run(folder):
+        asked.append(folder.path)
         return [Finding("low_temperature", "top share 0.97", "raise loss.temperature")]
 
-    monkeypatch.setattr(answer, "advise", advise)
+    monkeypatch.setattr(answer, "of_run", of_run)
     folders = [reported.write_run(tmp_path / "run"), reported.write_sweep(tmp_path / "sweep")]
     text = page.html(read(folders))
     assert asked == [tmp_path / "run"]

@@ -29,7 +29,7 @@ def written(tmp_path_factory):
         reported.write_run(folder / "diverged", None, losses=(4.0, 3.0, None)),
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(answer, "advise", lambda workdir: [Finding("healthy", "all is well", "rest")])
+        patch.setattr(answer, "of_run", lambda folder: [Finding("healthy", "all is well", "rest")])
         return write_report(folders, folder / "report.html")
 
 
@@ -184,7 +184,7 @@ def of_many(tmp_path_factory):
             file.write(json.dumps({"step": 20, **row}) + "\n")
     folders = sorted(folder.iterdir())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(answer, "advise", lambda workdir: [])
+        patch.setattr(answer, "of_run", lambda folder: [])
         return write_report(folders, folder / "report.html")
 
 
