@@ -5,6 +5,7 @@ from pathlib import Path
 import jupytext
 import pytest
 
+PLOTLY = "application/vnd.plotly.v1+json"
 FOLDER = Path(__file__).parents[1] / "notebooks"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
 
@@ -23,7 +24,10 @@ def test_a_notebook_is_its_script_with_pictures(script):
     outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
     shown = {kind for output in outputs for kind in output.get("data", {})}
     assert "image/png" in shown
-    assert "text/html" not in shown  # an interactive picture is JSON, without its program
+    # An interactive picture is JSON. Static pages show it too, with a program that is not saved.
+    pages = ["".join(o["data"]["text/html"]) for o in outputs if "text/html" in o.get("data", {})]
+    assert all(len(page) < 1 << 16 for page in pages)
+    assert bool(pages) == (PLOTLY in shown)
     assert not any(output["output_type"] == "error" for output in outputs)
     assert not any(output.get("name") == "stderr" for output in outputs)
     assert pair.stat().st_size < 1 << 19
@@ -32,8 +36,7 @@ def test_a_notebook_is_its_script_with_pictures(script):
 def test_an_interactive_picture_moves_without_a_kernel():
     notebook = jupytext.read(FOLDER / "02_temperature.ipynb")
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    kind = "application/vnd.plotly.v1+json"
-    (figure,) = [o["data"][kind] for o in outputs if kind in o.get("data", {})]
+    (figure,) = [o["data"][PLOTLY] for o in outputs if PLOTLY in o.get("data", {})]
     (slider,) = figure["layout"]["sliders"]
     before = [trace["y"] for trace in figure["data"]]
     for number, step in enumerate(slider["steps"]):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from contrastive.tables import text
+from contrastive.tasks._score_name import task_title
 
 
 def score_tables(name: str, results: Mapping[str, Any]) -> Iterator[str]:
@@ -13,7 +14,8 @@ def score_tables(name: str, results: Mapping[str, Any]) -> Iterator[str]:
 
     Args:
       name: Name of the scored model.
-      results: Results with `scores`, and optionally `baselines` and `evaluators`, by evaluator.
+      results: Results with `scores`, and optionally `baselines` and `evaluators`, by evaluator, and
+        the `split` of all scores.
     """
     for evaluator, scores in results.get("scores", {}).items():
         about = results.get("evaluators", {}).get(evaluator, {})
@@ -23,5 +25,6 @@ def score_tables(name: str, results: Mapping[str, Any]) -> Iterator[str]:
             [system, *(f"{metrics[x]:.4f}" if x in metrics else "-" for x in scores)]
             for system, metrics in systems.items()
         ]
-        head = f"{evaluator}: {', '.join(counts)}" if counts else evaluator
+        title = task_title(results["split"], evaluator) if "split" in results else evaluator
+        head = f"{title}: {', '.join(counts)}" if counts else title
         yield f"{head}\n\n{text(['', *scores], rows)}\n"
