@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-from jax._src.lib import _jax
+from jax._src import distributed as jax_distributed
 
 LOST = os.EX_TEMPFAIL
 """Exit code of a process that ends because another one did; a scheduler may start all again."""
@@ -166,11 +166,12 @@ def without_stack_traces() -> Iterator[None]:
     The client ends the process if process 0 is lost. By default it logs a fatal error with a C++
     stack trace; with a callback, which `initialize` cannot pass, it does not.
     """
-    create = _jax.get_distributed_runtime_client
-    _jax.get_distributed_runtime_client = functools.partial(
+    library = vars(jax_distributed)["_jax"]  # has no public name
+    create = library.get_distributed_runtime_client
+    library.get_distributed_runtime_client = functools.partial(
         create, missed_heartbeat_callback=lambda *status: os.abort()
     )
     try:
         yield
     finally:
-        _jax.get_distributed_runtime_client = create
+        library.get_distributed_runtime_client = create

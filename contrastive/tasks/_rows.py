@@ -95,7 +95,7 @@ def number(row: dict[str, Any], field: str, where: str) -> float:
     """Returns the value of a field that must be a finite number."""
     value = row.get(field)
     if is_finite(value):
-        return float(value)
+        return float(row[field])
     raise DataError(f'{where}: "{field}" must be a finite number, got {value!r:.60}')
 
 

@@ -124,15 +124,12 @@ def named(
     """
     if isinstance(evaluators, Evaluator):
         evaluators = [evaluators]
-    is_mapping = isinstance(evaluators, Mapping)
     if isinstance(evaluators, str):
-        evaluators = [evaluators]  # refused as a whole, not by its first letter
+        raise _not_an_evaluator(evaluators)
+    is_mapping = isinstance(evaluators, Mapping)
     for evaluator in evaluators.values() if is_mapping else evaluators:
         if not isinstance(evaluator, Evaluator):
-            raise ConfigError(
-                f"expected evaluators, got {evaluator!r:.60}; pass instances of classes in "
-                "contrastive.tasks, such as STS"
-            )
+            raise _not_an_evaluator(evaluator)
     if is_mapping:
         return dict(evaluators)
     names: dict[str, Evaluator] = {}
@@ -141,6 +138,13 @@ def named(
         number = sum(known.short_name() == name for known in names.values()) + 1
         names[name if number == 1 else f"{name}_{number}"] = evaluator
     return names
+
+
+def _not_an_evaluator(value: Any) -> ConfigError:
+    return ConfigError(
+        f"expected evaluators, got {value!r:.60}; pass instances of classes in contrastive.tasks, "
+        "such as STS"
+    )
 
 
 def _counts(described: Mapping[str, Any]) -> dict[str, int]:

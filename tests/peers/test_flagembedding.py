@@ -252,7 +252,7 @@ def test_flags_and_defaults_are_flagembeddings():
         for name, default in defaults(theirs).items()
         if name in ours and (ours[name] or missing) != (default or missing)
     }
-    # The first two are required here. The third is a list, so that several writers can be named. The
-    # last is by default what the checkpoint says.
+    # The first two are required here. The third is a list, so that several writers can be named.
+    # The last is by default what the checkpoint says.
     assert set(different) == {"train_data", "output_dir", "report_to", "sentence_pooling_method"}
     assert different["sentence_pooling_method"] == (None, "cls")
