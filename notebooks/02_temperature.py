@@ -260,8 +260,9 @@ figure.show(renderer="plotly_mimetype+notebook_connected")
 # %% [markdown]
 # Static pages load the program of the slider from the network. For viewers that do not draw it,
 # here are the same plots at four temperatures. At 0.01 the most similar negative gets most of the
-# push, and the cosines of positives and negatives are close together. At 0.5 every negative gets about
-# $1/N$ of the push, and the histogram of the positives is broad and far from that of the negatives.
+# push, and the cosines of positives and negatives are close together. At 0.5 every negative gets
+# about $1/N$ of the push, and the histogram of the positives is broad and far from that of the
+# negatives.
 
 # %%
 _, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
