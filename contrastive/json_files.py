@@ -13,7 +13,7 @@ from contrastive.errors import FolderError
 
 T = TypeVar("T")
 
-_MAX_BYTES = 1 << 30  # a JSON file takes several times its size in memory
+_MAX_BYTES = 64 << 20  # of a file or a line, which takes several times its size in memory
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -34,14 +34,14 @@ def read_json(path: Path, kind: type[T] | Any, *, remedy: str = "copy or downloa
         the file and the field.
     """
     try:
-        with open(path, "rb") as file:
-            content = file.read(_MAX_BYTES + 1)
+        size = path.stat().st_size
+        content = path.read_bytes() if size <= _MAX_BYTES else b""
     except FileNotFoundError:
         raise FolderError(f"{path}: no such file; {remedy}") from None
     except OSError as error:
         raise FolderError(f"{path} cannot be read: {error.strerror}; {remedy}") from None
-    if len(content) > _MAX_BYTES:
-        raise FolderError(f"{path} has more than {_MAX_BYTES:,} bytes, the limit; {remedy}")
+    if size > _MAX_BYTES:
+        raise FolderError(f"{path} has {size:,} bytes, more than {_MAX_BYTES:,}; {remedy}")
     return parse_json(content, kind, str(path), remedy=remedy)
 
 
@@ -102,8 +102,9 @@ def read_json_lines(path: Path, kind: type[T] | Any) -> Iterator[tuple[int, T | 
     if not path.exists():
         return
     with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
+        lines = iter(functools.partial(file.readline, _MAX_BYTES), b"")
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith(b"\n") and len(line) < _MAX_BYTES:
                 return
             try:
                 yield number, parse_json(line, kind, f"{path}:{number}", remedy="remove the line")

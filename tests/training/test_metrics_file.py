@@ -31,3 +31,15 @@ def test_metrics_cut_short_by_a_kill_are_read(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
     assert read_metrics(path) == [{"step": 1, "loss": 2.0}]
+
+
+def test_damaged_lines_are_left_out_with_a_notice_and_kept_elsewhere(tmp_path, capfd):
+    path = tmp_path / "metrics.jsonl"
+    content = '{"step": 1, "loss": 2.0}\n{"step": 2, "lo\n[3]\n{"loss": 1.0}\n{"step": 4}\n'
+    path.write_text(content)
+    JsonLines(path, resume_step=4).close()
+    assert [row["step"] for row in read_metrics(path)] == [1, 4]
+    notice = capfd.readouterr().err
+    for number in (2, 3, 4):
+        assert f"{path}:{number}: " in notice
+    assert (tmp_path / "metrics.damaged.jsonl").read_text() == content
