@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from contrastive.cli import main
+from contrastive.cli.experiment_flags import flag_namer
 from contrastive.config import Experiment, HardNegative
 
 EXPERIMENT = """
@@ -116,3 +117,18 @@ def test_a_misspelled_command():
     assert error.value.code == (
         "contrastive: there is no command 'finetunee'; did you mean finetune?"
     )
+
+
+def test_fields_that_no_flag_sets_keep_their_names():
+    name = flag_namer(Experiment(name="x"))
+    flags = (
+        "steps",
+        "loss.temperature",
+        "loss.function.beta",
+        "workdir",
+        "patience",
+        "data.workers",
+    )
+    assert [name(field) for field in flags] == [f"--{field}" for field in flags]
+    others = ("data.train", "model", "loss.guide", "data.tokenizer", "evaluators", "evaluators.dev")
+    assert [name(field) for field in others] == list(others)

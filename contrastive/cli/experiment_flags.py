@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_origin
 
 from tyro.conf import Fixed
 
@@ -72,11 +72,21 @@ def flags_of(config: Config, prefix: str = "") -> Iterator[Flag]:
         if Fixed in field.metadata:
             continue
         value, path = getattr(config, name), prefix + name
-        yield Flag(path)
         if isinstance(value, Config):
             yield from flags_of(value, f"{path}.")
+        elif not _has_config(field.annotation):
+            yield Flag(path)
         if isinstance(value, Part):
             yield from _flags_to_choose(value, path)
+
+
+def _has_config(annotation: Any) -> bool:
+    """Returns whether a type has configs as choices, which words choose rather than a flag."""
+    if get_origin(annotation) is tuple:  # writers, which a flag names
+        return False
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return True
+    return any(map(_has_config, get_args(annotation)))
 
 
 def _flags_to_choose(chosen: Part, path: str) -> Iterator[Flag]:
