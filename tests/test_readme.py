@@ -7,9 +7,11 @@ import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from contrastive.cli import main
+from contrastive.losses import LossInputs
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
@@ -55,3 +57,19 @@ def test_on_the_command_line(folder, capsys):
         words = shlex.split(command)[1:]
         main([*words, *(FEW if words[0] in ("train", "sweep") else ())])
     assert "'a query' in 10 documents" in capsys.readouterr().out
+
+
+def test_a_loss_of_ones_own(folder):
+    """The same values as a loop over the negatives of each query."""
+    names = {}
+    exec(block("python", "import contrastive\nimport jax"), names)
+    rng = np.random.default_rng(0)
+    x, y = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in rng.normal(size=(2, 5, 3)))
+    inputs = LossInputs(x.astype(np.float32), y.astype(np.float32), temperature=0.1, pairs={})
+    losses = names["Hinge"](margin=0.2)(inputs)
+    cosines = x @ y.T
+    expected = [
+        np.mean([max(0.0, cosines[i, j] - cosines[i, i] + 0.2) for j in range(5) if j != i])
+        for i in range(5)
+    ]
+    np.testing.assert_allclose(losses, expected, atol=1e-6)

@@ -61,6 +61,8 @@ def evaluate(
       FolderError: If the model cannot be loaded.
     """
     evaluators = _evaluators(paths, split, classification, tasks)
+    if output is not None and not output.absolute().parent.is_dir():
+        raise ConfigError(f"--output {output}: there is no folder {output.parent}; create it first")
     with fields_named(_flag):
         encoder = _load(model, pooling, parts)
         if truncate_dim is not None:
