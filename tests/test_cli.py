@@ -460,6 +460,15 @@ def test_help_says_how_parts_are_chosen(parsed, tmp_path):
     assert (chosen.kind, chosen.beta) == ("hard_negative", 2.0)
 
 
+def test_a_command_with_nothing_to_resume_ends_as_shells_expect(tmp_path, monkeypatch):
+    def interrupted(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("contrastive.cli.models.read_texts", interrupted)
+    words = ("encode", "r", "--input", tmp_path / "texts.txt", "--output", tmp_path / "v.npy")
+    assert contrastive(*words, code=130) == ""
+
+
 def test_a_stopped_command_says_how_to_resume(capsys):
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as stopped, stoppable():

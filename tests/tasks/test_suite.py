@@ -42,6 +42,8 @@ def test_evaluators_of_a_sequence_are_called_what_they_are():
     ]
     given = {"mine": STS("a")}
     assert named(given) == given
+    with pytest.raises(ConfigError, match=r"expected evaluators, got 'sts\.jsonl'"):
+        named("sts.jsonl")  # not its first letter
     with pytest.raises(ConfigError, match="expected evaluators, got 'sts'"):
         named(["sts"])
 
