@@ -16,6 +16,7 @@ from contrastive.reports.study import Study, score_columns
 from contrastive.sweeps.plots import visible
 from contrastive.sweeps.table import Interval, in_words, over_seeds
 
+_LINE = 30  # most characters of a title on one line
 _TICKS = 12  # most values that all get a tick label
 
 
@@ -97,7 +98,7 @@ def _against(field: str, studies: Sequence[Study], column: str) -> Frame:
         style = {"color": GRAY, "dash": "dot"}
         ends, name = [min(xs), max(xs)], escape(label)
         traces.append(go.Scatter(x=ends, y=[score] * 2, name=name, mode="lines", line=style))
-    y = {"title": {"text": escape(column)}, "range": [low, high]}
+    y = {"title": {"text": _title(column)}, "range": [low, high]}
     several = len(lines) + len(inside) > 1
     figure = styled_figure(
         traces, _axis(field, xs), y, showlegend=several, annotations=_at_edges(outside, high)
@@ -126,11 +127,17 @@ def _side_by_side(studies: Sequence[Study], column: str) -> Frame:
     traces[0].update(name="runs", hovertemplate="%{y:.3f}<extra></extra>")
     axis = {"tickvals": list(range(len(labels))), "ticktext": [_cut(x) for x in labels]}
     axis |= {"range": [-0.5, len(labels) - 0.5], "title": {"text": studies[0].axis}}
-    y = {"title": {"text": escape(column)}, "range": [low, high]}
+    y = {"title": {"text": _title(column)}, "range": [low, high]}
     figure = styled_figure(
         traces, axis, y, showlegend=bool(inside), annotations=_at_edges(outside, high)
     )
     return Frame(figure, choice_in_words(studies, column))
+
+
+def _title(column: str) -> str:
+    """Returns the title of a score axis, where a long name is on two lines."""
+    task, _, metric = column.rpartition("/")
+    return f"{escape(task)}/<br>{escape(metric)}" if len(column) > _LINE else escape(column)
 
 
 def _cut(label: str) -> str:

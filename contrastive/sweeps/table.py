@@ -213,11 +213,12 @@ def best_setting(
 
 
 def _few_metrics(table: Mapping[str, Any]) -> list[str]:
-    """Returns the score that selects settings, and the first three of each final evaluator."""
+    """Returns the score that selects settings, and a few of each final evaluator."""
     names = list(dict.fromkeys(name for row in table["rows"] for name in row))
     few = [name for name in names if name == table["select_best"]]
+    most = 3 if len(table["evaluators"]) == 1 else 1
     for task in table["evaluators"]:
-        few += [name for name in names if _is_of(name, table["split"], task)][:3]
+        few += [name for name in names if _is_of(name, table["split"], task)][:most]
     return list(dict.fromkeys(few))
 
 

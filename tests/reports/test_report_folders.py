@@ -166,7 +166,8 @@ def test_what_comes_from_files_is_escaped(tmp_path, no_advice):
     for figure in (x for block in blocks for x in block.figures):
         drawn = figure.frames[0].figure
         assert not any("<" in (trace.name or "") for trace in drawn.data)
-        assert "<" not in (drawn.layout.yaxis.title.text or "")
+        title = drawn.layout.yaxis.title.text or ""
+        assert "<" not in title.replace("/<br>", "/")  # a long title is on two lines
 
 
 @pytest.mark.parametrize(

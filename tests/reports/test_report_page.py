@@ -154,6 +154,11 @@ def test_tables_fit_on_a_phone_and_a_laptop(chromium, written, width):
     assert chromium.value("document.querySelectorAll('.table').length") > 3
     cut = "[...document.querySelectorAll('.table')].filter((x) => x.scrollWidth > x.clientWidth)"
     assert chromium.value(f"{cut}.map((x) => x.getAttribute('aria-label'))") == []
+    squeezed = (
+        "[...document.querySelectorAll('td, th')]"
+        ".filter((x) => x.offsetWidth && x.offsetWidth < 40 && x.textContent.length > 5)"
+    )
+    assert chromium.value(f"{squeezed}.map((x) => x.textContent)") == []
 
 
 def test_on_paper_pictures_fit_and_all_is_unfolded(desktop):
