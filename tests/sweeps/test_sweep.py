@@ -17,6 +17,7 @@ from contrastive.sweeps.grid import Grid
 from contrastive.sweeps.sweep import run_sweep as sweep
 from contrastive.sweeps.vmapped_runs import VmappedRuns
 from contrastive.tasks import Evaluator, ScoreName
+from contrastive.tasks.retrieval import examples
 from contrastive.training import loop
 from contrastive.training.metrics_file import read_metrics
 from contrastive.training.train import train_experiment as run
@@ -111,6 +112,34 @@ def test_the_table_is_written_twice(swept):
     assert json.loads((folder / "sweep" / "sweep.json").read_text()) == table
     rows = pyarrow.parquet.read_table(folder / "sweep" / "sweep.parquet").to_pylist()
     assert rows == table["rows"]
+
+
+def test_what_each_run_retrieved_is_stored(swept):
+    _, folder, table = swept
+    stored = json.loads((folder / "sweep" / "programs" / "0" / "0" / "examples.json").read_text())
+    assert stored["split"] == "test"
+    assert set(stored["runs"]) == {str(row["member"]) for row in table["rows"]}
+    queries = {tuple(x["query"] for x in run["test"]) for run in stored["runs"].values()}
+    assert [len(of_run) for of_run in queries] == [12]  # the same for all runs
+
+
+def test_a_task_of_both_splits_has_a_column_of_each(tmp_path, monkeypatch):
+    devices(monkeypatch, 1)
+    one = base(tmp_path, model=QUICK, steps=2, eval_steps=1)
+    task = {"dev": one.evaluators["validation"]}
+    both = one.replace(evaluators=task, final_evaluators=task)
+    monkeypatch.setattr(examples, "_QUERIES", 99)
+    (row,) = sweep(Grid(both, {}), tmp_path / "sweep")["rows"]
+    stored = json.loads((tmp_path / "sweep" / "programs" / "0" / "0" / "examples.json").read_text())
+    ranks = [x["rank"] for x in stored["runs"]["0"]["dev"]]
+    gains = [1 / rank if rank and rank <= 10 else 0.0 for rank in ranks]
+    assert np.mean(gains) == pytest.approx(row["test/dev/MRR@10"])
+    assert row["validation/dev/nDCG@10"] == row["test/dev/nDCG@10"]  # the same texts
+    assert "validation/dev/MRR@10" not in row  # of the score that selects alone
+    assert "test/dev/MRR@10" in row
+    rows = read_metrics(tmp_path / "sweep" / "programs" / "0" / "0" / "metrics.jsonl")
+    logged = [each["dev/nDCG@10"] for each in rows if "dev/nDCG@10" in each]
+    assert max(logged) == pytest.approx(row["validation/dev/nDCG@10"])
 
 
 def test_given_again_nothing_is_trained(swept):
