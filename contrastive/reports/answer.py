@@ -54,14 +54,12 @@ def answers(folders: Sequence[Folder], studies: Sequence[Study]) -> list[Answer]
     Returns:
       One answer per study.
     """
-    return [
-        _answer(
-            study,
-            [folder for folder in folders if _belongs(folder, study)],
-            study.label if len(studies) > 1 else "",
-        )
-        for study in studies
-    ]
+    answers = []
+    for study in studies:
+        own = [folder for folder in folders if _belongs(folder, study)]
+        label = own[0].label if len(own) == 1 else study.label
+        answers.append(_answer(study, own, label if len(studies) > 1 else ""))
+    return answers
 
 
 def _belongs(folder: Folder, study: Study) -> bool:

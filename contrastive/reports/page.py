@@ -19,7 +19,7 @@ from contrastive.reports.cosines import cosine_blocks, penalty_blocks
 from contrastive.reports.curves import once_table, planes, raised_in_words, training_blocks
 from contrastive.reports.examples import retrieved
 from contrastive.reports.score_figures import score_blocks
-from contrastive.reports.scores import detail_tables, score_table
+from contrastive.reports.scores import detail_tables, different_data, score_table
 from contrastive.reports.softmax import left_out, why_no_gradient, why_no_weights
 from contrastive.reports.study import Study, differences_of, score_columns, studies
 from contrastive.training.objective import Objective
@@ -96,7 +96,7 @@ def html(folders: Sequence[Folder]) -> str:
         plotly=get_plotlyjs(),
         frames=_frames,
         answers=answers(folders, compared),
-        sections=[*_sections(compared), _differences(folders)],
+        sections=[*_sections(compared, different_data(folders)), _differences(folders)],
         examples=retrieved(compared),
         origins=[(_summary(folder), _origin(folder)) for folder in folders],
     )
@@ -112,13 +112,13 @@ def _frames(figure: Figure) -> str:
     return text.replace("<", "\\u003c")
 
 
-def _sections(compared: Sequence[Study]) -> list[Section]:
+def _sections(compared: Sequence[Study], warnings: Sequence[str]) -> list[Section]:
     columns, once = score_columns(compared), once_table(compared)
     missing = _ONE_SETTING if columns else _NO_SCORES
     scores = score_table(compared) if columns else None
     details = detail_tables(compared)
     return [
-        Section("Scores", score_blocks(compared), missing, scores, more=details),
+        Section("Scores", score_blocks(compared), missing, scores, warnings, details),
         *_of_cosines(compared),
         _training(compared),
         Section("Detailed metrics", [], "" if once.rows else _NO_SINGLE_MEASUREMENTS, once),

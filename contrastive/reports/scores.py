@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from contrastive.folders.reading import Folder
 from contrastive.folders.setting import Setting
 from contrastive.reports.block import Row, Table
 from contrastive.reports.study import Study, labeled, score_columns
@@ -36,7 +37,8 @@ def score_table(studies: Sequence[Study]) -> Table:
             cells, tested = (_numbers(scores, names) for names in (columns, others))
             rows.append(Row(label, ["", *cells, *[""] * has_choice, *tested, ""]))
     for label, study, setting in labeled(studies):
-        is_best = study.choice is not None and study.choice.best is setting
+        choice = study.choice if len(study.settings) > 1 else None
+        is_best = choice is not None and choice.best is setting
         name = study.place(setting) if len(studies) == 1 else label
         cells, tested = (_scores(setting, names) for names in (columns, others))
         differences = [_difference(study, setting)] * has_choice
@@ -107,6 +109,29 @@ def baseline_rows(studies: Sequence[Study]) -> list[tuple[str, Mapping[str, floa
     ]
 
 
+def different_data(folders: Sequence[Folder]) -> list[str]:
+    """Names the tasks whose texts differ between folders.
+
+    Args:
+      folders: The folders that were read.
+
+    Returns:
+      One sentence per task.
+    """
+    by_task: dict[str, dict[str, list[str]]] = {}
+    for folder in folders:
+        for task, about in folder.ending.get("evaluators", {}).items():
+            if fingerprint := about.get("fingerprint"):
+                same = by_task.setdefault(task_title(folder.split, task), {})
+                same.setdefault(str(fingerprint), []).append(folder.label)
+    return [
+        f"The texts of {task} differ between folders, so that their scores cannot be compared: "
+        f"{' | '.join(', '.join(labels) for labels in same.values())}."
+        for task, same in by_task.items()
+        if len(same) > 1
+    ]
+
+
 def choice_in_words(studies: Sequence[Study], column: str) -> str:
     """Describes which setting is selected, and a score of it.
 
@@ -162,8 +187,10 @@ def _list(settings: Sequence[Setting]) -> str:
 
 def _difference(study: Study, setting: Setting) -> str:
     choice = study.choice
-    if choice is None or choice.best is setting:
-        return _BEST if choice is not None else ""
+    if choice is None or len(study.settings) == 1:
+        return ""
+    if choice.best is setting:
+        return _BEST
     return in_words(setting.difference(choice.best, study.metric), "+")
 
 

@@ -17,7 +17,7 @@ from contrastive.reports.curves import (
     training_blocks,
 )
 from contrastive.reports.score_figures import score_blocks
-from contrastive.reports.scores import detail_tables, score_table
+from contrastive.reports.scores import detail_tables, different_data, score_table
 from contrastive.reports.softmax import left_out, why_no_gradient, why_no_weights
 from contrastive.reports.study import studies
 from contrastive.training.metrics_file import read_metrics
@@ -76,6 +76,19 @@ def test_scores_of_two_splits_are_never_in_one_column(tmp_path):
     assert cells["sweep: temperature 0.1"][1:3] == [f"0.750 ± {HALF:.3f}", "-"]
     assert cells["BM25 of sweep"][1:] == ["-", "-", "", "0.500", ""]
     assert cells["BM25 of run"][1:] == ["-", "0.500", "", "-", ""]
+
+
+def test_tasks_of_one_name_with_other_texts_are_not_compared_silently(tmp_path):
+    folders = [reported.write_run(tmp_path / name) for name in "abc"]
+    for folder, fingerprint in zip(folders, ("x", "y", "x"), strict=True):
+        results = json.loads((folder / "results.json").read_text())
+        results["evaluators"]["test"]["fingerprint"] = fingerprint
+        reported.write_json(folder / "results.json", results)
+    assert different_data(read(folders[::2])) == []
+    assert different_data(read(folders)) == [
+        "The texts of test differ between folders, so that their scores cannot be compared: "
+        "a, c | b."
+    ]
 
 
 def test_baselines_that_differ_are_named_by_their_folders(tmp_path):
