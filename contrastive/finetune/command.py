@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from contrastive.errors import FolderError, fields_named
 from contrastive.finetune.flag_names import flag_of
+from contrastive.finetune.other_flags import HINTS
 from contrastive.finetune.parsing import Arguments, parse
-from contrastive.finetune.trainer_flags import HINTS
 
 if TYPE_CHECKING:
     from contrastive.training.experiment import Experiment

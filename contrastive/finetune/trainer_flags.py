@@ -1,4 +1,4 @@
-"""Flags of the Hugging Face trainer: those that have an effect, are ignored, or are refused."""
+"""Flags of the Hugging Face trainer that have an effect."""
 
 from __future__ import annotations
 
@@ -99,76 +99,3 @@ class TrainerArguments:
         field="fsdp",
         added=True,
     )
-
-
-# Flags of the Hugging Face trainer that have no effect. All examples of FlagEmbedding set
-# deepspeed, which changes how training is divided over GPUs but not its result.
-IGNORED = frozenset(
-    {
-        "deepspeed",
-        "do_train",
-        "disable_tqdm",
-        "dataloader_pin_memory",
-        "dataloader_persistent_workers",
-        "dataloader_prefetch_factor",
-        "ddp_find_unused_parameters",
-        "ddp_backend",
-        "ddp_timeout",
-        "ddp_bucket_cap_mb",
-        "local_rank",
-        "logging_dir",
-        "logging_first_step",
-        "logging_strategy",
-        "logging_nan_inf_filter",
-        "log_level",
-        "save_safetensors",
-        "save_only_model",
-        "remove_unused_columns",
-        "overwrite_cache",
-        "tf32",
-        "torch_compile",
-        "use_cpu",
-        "no_cuda",
-        "run_name",
-        "ignore_data_skip",
-        "full_determinism",
-        "group_by_length",
-    }
-)
-# Alternatives to flags without effect.
-HINTS = {"deepspeed": "to save memory, --fsdp_devices N divides parameters over N devices"}
-_NO_LORA = "all parameters of the encoder are trained; remove the flag"
-_ONLY_DENSE = "only dense embeddings are supported; remove the flag"
-_NO_EXAMPLES = "in-context examples are not supported; remove the flag"
-# Flags that are not supported, and their alternatives.
-REPLACEMENTS = {
-    "fsdp": "--fsdp_devices N divides parameters and optimizer state over N devices",
-    "fsdp_config": "--fsdp_devices N divides parameters and optimizer state over N devices",
-    "optim": "AdamW is the only optimizer; remove the flag",
-    "eval_strategy": "--eval_data FILE --eval_steps N evaluates during training",
-    "evaluation_strategy": "--eval_data FILE --eval_steps N evaluates during training",
-    "do_eval": "--eval_data FILE --eval_steps N evaluates during training",
-    "load_best_model_at_end": "with --eval_data the best checkpoint is always exported",
-    "metric_for_best_model": "nDCG@10 on --eval_data always selects the checkpoint",
-    "push_to_hub": "upload the output folder with `hf upload`",
-    "label_smoothing_factor": "add --loss_options label_smoothing=X",
-    "neftune_noise_alpha": "there is no equivalent; remove the flag",
-    "data_seed": "--seed also determines the order of the data",
-    "auto_find_batch_size": "--sub_batch_size limits the memory for any batch size",
-    "per_device_eval_batch_size": "evaluation chooses its own batch size; remove the flag",
-    "use_lora": _NO_LORA,
-    "lora_rank": _NO_LORA,
-    "lora_alpha": _NO_LORA,
-    "lora_dropout": _NO_LORA,
-    "target_modules": _NO_LORA,
-    "fix_encoder": "the encoder is always trained; remove the flag",
-    "unified_finetuning": _ONLY_DENSE,
-    "use_self_distill": _ONLY_DENSE,
-    "self_distill_start_step": _ONLY_DENSE,
-    "colbert_dim": _ONLY_DENSE,
-    "use_flash_attn": "the implementation of attention cannot be chosen; remove the flag",
-    "example_query_max_len": _NO_EXAMPLES,
-    "example_passage_max_len": _NO_EXAMPLES,
-}
-# Values with which a flag that is not supported asks for nothing.
-ASKS_FOR_NOTHING = frozenset({"no", "false", "none"})

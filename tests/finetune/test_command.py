@@ -206,7 +206,7 @@ def test_the_model_itself_and_folders_of_others_are_not_written_to(place, tmp_pa
 def test_mistakes_are_answered_in_a_line(place, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         main(["finetune", *map(str, flags(place, tmp_path / "out")), "--fsdp", "full_shard"])
-    assert str(stopped.value).startswith("contrastive: --fsdp is not supported: --fsdp_devices")
+    assert str(stopped.value).startswith("contrastive: --fsdp is a flag of transf")
     words = [*flags(place, tmp_path / "out"), "--train_data", tmp_path / "nowhere.jsonl"]
     with pytest.raises(SystemExit) as stopped:
         main(["finetune", *map(str, words)])

@@ -1,13 +1,17 @@
 """FlagEmbedding's flags: their names, defaults and ways of writing."""
 
 import dataclasses
+import enum
 
 import pytest
+from transformers.training_args import TrainingArguments
 
 from contrastive.errors import ConfigError
+from contrastive.finetune import other_flags
 from contrastive.finetune.arguments import GROUPS
+from contrastive.finetune.other_flags import FLAGEMBEDDING as OTHERS_OF_FLAGEMBEDDING
+from contrastive.finetune.other_flags import HINTS, IGNORED, TRANSFORMERS
 from contrastive.finetune.parsing import parse
-from contrastive.finetune.trainer_flags import HINTS, IGNORED, REPLACEMENTS
 
 REQUIRED = ["--model_name_or_path", "m", "--train_data", "d.jsonl", "--output_dir", "o"]
 MUST = object()
@@ -212,9 +216,15 @@ def test_a_bad_value_is_answered_with_the_good_ones(capsys, words, shown):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--fsdp", "full_shard"], "--fsdp is not supported: --fsdp_devices N"),
-        (["--use_lora", "True"], "--use_lora is not supported: all parameters"),
-        (["--eval-strategy", "steps"], "--eval_strategy is not supported: --eval_data FILE"),
+        (
+            ["--fsdp", "full_shard"],
+            "transformers and not supported: --fsdp_devices N",
+        ),
+        (["--use_lora", "True"], "--use_lora is a flag of FlagEmbedding and not supported: all"),
+        (
+            ["--eval-strategy", "steps"],
+            "transformers and not supported: --eval_data FILE",
+        ),
         (["--load_best_model_at_end"], "best checkpoint is always exported"),
         (["--unified_finetuning", "True"], "only dense embeddings"),
         (["--auto_find_batch_size=True"], "--sub_batch_size limits the memory"),
@@ -222,18 +232,23 @@ def test_a_bad_value_is_answered_with_the_good_ones(capsys, words, shown):
         (["--optim=sgd"], "AdamW is the only optimizer"),
         (["--label_smoothing_factor", "0.1"], "add --loss_options label_smoothing=X"),
         (["--load_best_model_at_end", "True"], "best checkpoint is always exported"),
-        (["--do_eval", "--use_cpu", "False"], "--do_eval is not supported"),
-        (["--lora_rank", "32"], "--lora_rank is not supported: all parameters"),
-        (["--target_modules", "q_proj", "v_proj"], "--target_modules is not supported: all"),
-        (["--colbert_dim", "-1"], "--colbert_dim is not supported: only dense embeddings"),
-        (["--fix_encoder", "True"], "--fix_encoder is not supported: the encoder is always"),
-        (["--self_distill_start_step", "0"], "is not supported: only dense embeddings"),
-        (["--use_flash_attn", "True"], "--use_flash_attn is not supported: the implementation"),
-        (["--example_query_max_len", "64"], "is not supported: in-context examples"),
+        (["--do_eval", "--use_cpu", "False"], "--do_eval is a flag of transformers"),
+        (["--lora_rank", "32"], "--lora_rank is a flag of FlagEmbedding"),
+        (["--target_modules", "q_proj", "v_proj"], "and not supported: all parameters"),
+        (["--colbert_dim", "128"], "not supported: only dense embeddings"),
+        (
+            ["--fix_encoder", "True"],
+            "--fix_encoder is a flag of FlagEmbedding and not sup",
+        ),
+        (["--self_distill_start_step", "0"], "and not supported: only dense embeddings"),
+        (["--use_flash_attn", "True"], "not supported: the implementation of attention"),
+        (["--example_query_max_len", "65"], "not supported: in-context examples"),
+        (["--train_sampling_strategies", "x"], "is not a flag of finetune"),
+        (["--lr_scheduler_kwargs", '{"num_cycles": 2}'], "schedules have no settings"),
+        (["--optim_target_modules", "all"], "AdamW is the only optimizer"),
         (["--learning_rat", "1"], "not a flag of finetune; did you mean --learning_rate?"),
         (["--train-groupsize", "4"], "did you mean --train_group_size?"),
         (["--frobnicate"], "--frobnicate is not a flag of finetune"),
-        (["--max_steps", "5", "6"], "'6' does not belong to a flag"),
         (["--disable_tqdm", "True", "--frobnicate", "1"], "--frobnicate is not"),
     ],
 )
@@ -241,6 +256,46 @@ def test_flags_that_are_not_supported_name_what_to_give_instead(words, message):
     with pytest.raises(ConfigError) as error:
         given(*words)
     assert message in str(error.value)
+
+
+PROMPT = "--query_instruction_for_retrieval"
+
+
+@pytest.mark.parametrize(
+    ("words", "stray", "way_out"),
+    [
+        (["--max_steps", "5", "6"], "6", "--max_steps '5 6'"),
+        ([PROMPT, "Represent", "this", "text"], "this", f"{PROMPT} 'Represent this text'"),
+        (["--run_name", "x", PROMPT, "find", "it"], "it", f"{PROMPT} 'find it'"),
+        (["--deepspeed", PROMPT, "find", "it"], "it", f"{PROMPT} 'find it'"),
+        (["--deepspeed", "a.json", PROMPT, "find", "it"], "it", f"{PROMPT} 'find it'"),
+        ([PROMPT, "find", "it", "--run_name", "x"], "it", f"{PROMPT} 'find it'"),
+        (["--run_name", "a", "--query_max_len", "32", "junk"], "junk", "remove 'junk'"),
+        (["--run_name", "a", "b"], "b", "--run_name 'a b'"),
+        (["--eval_strategy", "no", "b", "--bf16"], "b", "remove 'b'"),
+        ([f"{PROMPT}=find", "it"], "it", f"{PROMPT} 'find it'"),
+        (["--no_normalize_embeddings", "True"], "True", "has no value"),
+        (["--bf16", "True", "True"], "True", "remove 'True'"),
+    ],
+)
+@pytest.mark.parametrize("after", [[], ["--seed", "1"]])
+def test_a_word_that_belongs_to_no_flag_is_an_error_whatever_precedes_it(
+    words, stray, way_out, after
+):
+    with pytest.raises(ConfigError) as error:
+        given(*words, *after)
+    assert str(error.value).startswith(f"{stray!r} does not belong to a flag: ")
+    assert way_out in str(error.value)
+
+
+def test_a_word_before_all_flags_is_an_error():
+    with pytest.raises(ConfigError, match="'junk' does not belong to a flag; see"):
+        parse(["junk", *REQUIRED])
+
+
+def test_text_may_start_with_dashes():
+    assert given(PROMPT, "-- find ").data.query_instruction_for_retrieval == "-- find "
+    assert given(f"{PROMPT}=--find").data.query_instruction_for_retrieval == "--find"
 
 
 def test_flags_that_change_nothing_are_reported():
@@ -255,23 +310,54 @@ def test_flags_that_change_nothing_are_reported():
     assert parse(REQUIRED)[1] == []
 
 
-def test_flags_that_ask_for_nothing_are_ignored():
-    words = [
-        *("--eval_strategy", "no", "--load_best_model_at_end", "False", "--do_eval=false"),
-        *("--use-lora", "False", "--unified_finetuning", "False", "--fix_encoder", "False"),
-    ]
-    names = ["eval_strategy", "load_best_model_at_end", "do_eval", "use_lora"]
-    assert parse([*REQUIRED, *words])[1] == [*names, "unified_finetuning", "fix_encoder"]
+@pytest.mark.parametrize(
+    "flag",
+    [
+        *("eval_strategy no", "load_best_model_at_end False", "do_eval=false", "use-lora False"),
+        *("unified_finetuning False", "fix_encoder False", "push_to_hub False", "colbert_dim -1"),
+        *("self_distill_start_step -1", "label_smoothing_factor 0.0", "neftune_noise_alpha None"),
+        *("auto_find_batch_size 0", "lr_scheduler_kwargs {}", "data_seed None", "fsdp="),
+        *("example_query_max_len 64", "use_flash_attn no", "optim adamw_torch_fused"),
+    ],
+)
+def test_values_that_ask_for_nothing_are_ignored(flag):
+    words = [f"--{word}" if place == 0 else word for place, word in enumerate(flag.split())]
+    name = words[0][2:].partition("=")[0].replace("-", "_")
+    assert parse([*REQUIRED, *words])[1] == [name]
+
+
+def as_words(default):
+    """A default as it is typed; None for one that nobody can type."""
+    if default is dataclasses.MISSING:
+        return None
+    return str(default.value if isinstance(default, enum.Enum) else default)
+
+
+def test_every_flag_of_the_trainer_is_accepted_at_its_default():
+    known = {field.name for group in GROUPS for field in dataclasses.fields(group)}
+    for field in dataclasses.fields(TrainingArguments):
+        default = as_words(field.default)
+        if field.name not in known and default is not None:
+            assert parse([*REQUIRED, f"--{field.name}", default])[1] == [field.name]
+
+
+def test_flags_of_the_trainer_that_nobody_thought_of_are_called_so(monkeypatch):
+    monkeypatch.setattr(other_flags, "TRANSFORMERS", {})
+    for words in (["--data_seed", "1"], ["--neftune_noise_alpha", "5"], ["--push_to_hub"]):
+        with pytest.raises(ConfigError, match=f"{words[0]} is a flag of transformers and not supp"):
+            given(*words)
 
 
 def test_no_flag_is_both_known_and_refused_or_ignored():
     known = {field.name for group in GROUPS for field in dataclasses.fields(group)}
     assert not known & IGNORED
-    assert not known & set(REPLACEMENTS)
-    assert not IGNORED & set(REPLACEMENTS)
+    refused = {**TRANSFORMERS, **OTHERS_OF_FLAGEMBEDDING}
+    assert not known & set(refused)
+    assert not IGNORED & set(refused)
+    assert not set(TRANSFORMERS) & set(OTHERS_OF_FLAGEMBEDDING)
     assert set(HINTS) <= IGNORED
     for answer in (
-        *REPLACEMENTS.values(),
+        *refused.values(),
         *HINTS.values(),
     ):  # every flag that is recommended is there
         flags = [word.strip(",;") for word in answer.split() if word.startswith("--")]
