@@ -31,8 +31,19 @@ class TrainerArguments:
     num_train_epochs: float = flag("Number of passes over the training data.", 3.0)
     max_steps: int = flag("Number of steps; if positive, replaces --num_train_epochs.", -1)
     learning_rate: float = flag("Peak learning rate.", 5e-5, field="optimizer.learning_rate")
-    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = flag(
-        "Schedule of the learning rate after warmup.", "linear", field="optimizer.schedule"
+    lr_scheduler_type: Literal[
+        "linear",
+        "cosine",
+        "cosine_with_restarts",
+        "polynomial",
+        "constant",
+        "constant_with_warmup",
+    ] = flag(
+        "Schedule of the learning rate after warmup. As in the Hugging Face trainer at its default "
+        "settings, cosine_with_restarts has one cycle, which is cosine, and polynomial is linear, "
+        "down to 1e-7.",
+        "linear",
+        field="optimizer.schedule optimizer.final_learning_rate",
     )
     warmup_ratio: float = flag("Fraction of steps for warmup.", 0.0)
     warmup_steps: float = flag(

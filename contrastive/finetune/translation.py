@@ -69,6 +69,12 @@ def translate(given: Arguments, devices: int) -> Translated:
         **_evaluation(given, steps),
         **_schedule(given.trainer, epoch, steps),
     }
+    if (warmup := _warmup(given.trainer, steps)) > steps:
+        notices.append(
+            f"--warmup_steps is {warmup}, more than the {steps} steps of the run: the warm-up takes "
+            f"all of them, while in FlagEmbedding it would end at {steps / warmup:.2g} of "
+            "--learning_rate"
+        )
     experiment = Experiment(**settings)
     return Translated(experiment, [*notices, *differences(given, experiment)])
 
@@ -195,18 +201,37 @@ def _checkpoint(
     }
 
 
+def _warmup(trainer: TrainerArguments, steps: int) -> int:
+    """Returns the number of warmup steps, which may be more than all steps."""
+    if trainer.lr_scheduler_type == "constant":
+        return 0
+    if trainer.warmup_steps >= 1:
+        return int(trainer.warmup_steps)
+    return math.ceil((trainer.warmup_steps or trainer.warmup_ratio) * steps)
+
+
+# Schedules of the Hugging Face trainer that have another name here, with their last learning rates.
+_SCHEDULES = {
+    "constant_with_warmup": ("constant", 0.0),
+    "cosine_with_restarts": ("cosine", 0.0),
+    "polynomial": ("linear", 1e-7),
+}
+
+
 def _optimizer(arguments: Arguments, steps: int) -> dict[str, Any]:
     trainer = arguments.trainer
-    warmup = trainer.warmup_steps
-    if warmup < 1:
-        warmup = math.ceil((warmup or trainer.warmup_ratio) * steps)
-    schedule = trainer.lr_scheduler_type
-    if schedule == "constant":  # never has a warmup
-        warmup = 0
+    schedule, final = _SCHEDULES.get(trainer.lr_scheduler_type, (trainer.lr_scheduler_type, 0.0))
+    if final and trainer.learning_rate <= final:
+        raise ConfigError(
+            f"--learning_rate is {trainer.learning_rate:g}, but --lr_scheduler_type polynomial "
+            f"ends at {final:g}; raise it, or choose linear"
+        )
     return {
         "learning_rate": trainer.learning_rate,
-        "schedule": "constant" if schedule == "constant_with_warmup" else schedule,
-        "warmup_steps": min(int(warmup), steps),
+        "schedule": schedule,
+        "final_learning_rate": final,
+        "warmup_steps": min(_warmup(trainer, steps), steps),
+        "warmup_from_zero": True,
         "weight_decay": trainer.weight_decay,
         "b1": trainer.adam_beta1,
         "b2": trainer.adam_beta2,

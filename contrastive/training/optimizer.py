@@ -26,9 +26,14 @@ class Optimizer(Config):
     learning_rate: PositiveFloat32 = 1e-3
     """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the learning rate decays after the warm-up: to zero along a cosine or a line, or not."""
+    """How the learning rate decays after the warm-up: along a cosine or a line, or not."""
+    final_learning_rate: NonNegativeFloat = 0.0
+    """Learning rate that a cosine or a line decays to."""
     warmup_steps: NonNegativeInt = 0
     """Number of steps of linear warm-up."""
+    warmup_from_zero: bool = False
+    """Start the warm-up at a learning rate of zero, as transformers does, so that the first step
+    changes nothing; otherwise it starts one step above."""
     weight_decay: NonNegativeFloat = 0.01
     """Decoupled weight decay of matrices; never applied to biases, norms, embeddings or the
     temperature."""
@@ -45,25 +50,26 @@ class Optimizer(Config):
 
 
 def make_schedule(config: Optimizer, steps: int) -> optax.Schedule:
-    """Creates the learning rate schedule: linear warm-up, then cosine, linear or no decay to zero.
+    """Creates the learning rate schedule: linear warm-up, then cosine, linear or no decay.
 
     Args:
-      config: Learning rate, warm-up and schedule.
+      config: Learning rates, warm-up and schedule.
       steps: Number of steps of the run.
 
     Returns:
       An optax schedule.
     """
-    rate, left = config.learning_rate, max(steps - config.warmup_steps, 1)
+    rate, final = config.learning_rate, config.final_learning_rate
+    left = max(steps - config.warmup_steps, 1)
     after = {
-        "cosine": optax.cosine_decay_schedule(rate, left),
-        "linear": optax.linear_schedule(rate, 0.0, left),
+        "cosine": optax.cosine_decay_schedule(rate, left, alpha=final / rate),
+        "linear": optax.linear_schedule(rate, final, left),
         "constant": optax.constant_schedule(rate),
     }[config.schedule]
     if not config.warmup_steps:
         return after
-    # The rate of step 0 is positive; the ramp reaches the full rate on the step after the warm-up.
-    first = rate / (config.warmup_steps + 1)
+    # Either way, the ramp reaches the full rate on the step after the warm-up.
+    first = 0.0 if config.warmup_from_zero else rate / (config.warmup_steps + 1)
     ramp = optax.linear_schedule(first, rate, config.warmup_steps)
     return optax.join_schedules([ramp, after], [config.warmup_steps])
 

@@ -62,7 +62,7 @@ FIXED = {
     *("detail_steps", "init_seed", "select_best", "on_divergence"),
     *("data.texts_per_row", "data.tokenizer", "data.train.kind"),
     *("loss.in_batch", "loss.matryoshka_weights", "loss.ring", "loss.tile"),
-    *("model.kind", "model.revision"),
+    *("model.kind", "model.revision", "optimizer.warmup_from_zero"),
 }
 
 

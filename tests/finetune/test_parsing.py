@@ -199,7 +199,7 @@ def test_dashes_equals_signs_and_lists():
     [
         (["--sentence_pooling_method", "max"], "last_token"),
         (["--kd_loss_type", "mse"], "m3_kd_loss"),
-        (["--lr_scheduler_type", "polynomial"], "constant_with_warmup"),
+        (["--lr_scheduler_type", "inverse_sqrt"], "constant_with_warmup"),
         (["--few_negatives", "ignore"], "fewer"),
         (["--train_group_size", "many"], "many"),
     ],

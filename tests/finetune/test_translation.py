@@ -56,7 +56,9 @@ def test_without_a_flag_everything_is_as_flagembeddings_defaults(data, tmp_path)
         model=config.Checkpoint(name="bge"),
         normalize=True,
         loss=config.Objective(temperature=0.02),
-        optimizer=config.Optimizer(learning_rate=5e-5, schedule="linear", weight_decay=0.0),
+        optimizer=config.Optimizer(
+            learning_rate=5e-5, schedule="linear", weight_decay=0.0, warmup_from_zero=True
+        ),
         log_steps=500,
         save_steps=500,
         keep_checkpoints=None,
@@ -93,6 +95,7 @@ def test_every_other_flag_has_its_place(data):
     assert given.optimizer == config.Optimizer(
         learning_rate=1e-5,
         schedule="linear",
+        warmup_from_zero=True,
         weight_decay=0.1,
         b1=0.8,
         b2=0.98,
@@ -183,6 +186,8 @@ def test_steps_of_several_files(tmp_path):
         (["--warmup_steps", 0.2], "linear", 5),
         (["--warmup_steps", 99], "linear", 25),
         (["--warmup_ratio", 0.1, "--lr_scheduler_type", "cosine"], "cosine", 3),
+        (["--warmup_ratio", 0.1, "--lr_scheduler_type", "cosine_with_restarts"], "cosine", 3),
+        (["--warmup_steps", 5, "--lr_scheduler_type", "polynomial"], "linear", 5),
         (["--warmup_ratio", 0.1, "--lr_scheduler_type", "constant"], "constant", 0),
         (["--warmup_ratio", 0.1, "--lr_scheduler_type", "constant_with_warmup"], "constant", 3),
     ],
@@ -203,8 +208,21 @@ def test_the_learning_rate_takes_the_hugging_face_trainers_course(data, kind):
             done = (step - warmup) / (20 - warmup)
             falls = {"linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
             assert float(schedule(step)) == pytest.approx(1e-3 * falls.get(kind, 1.0), rel=1e-5)
-        for step in range(warmup):  # theirs is step / warmup: the first step would learn nothing
-            assert float(schedule(step)) == pytest.approx(1e-3 * (step + 1) / (warmup + 1))
+        for step in range(warmup):
+            assert float(schedule(step)) == pytest.approx(1e-3 * step / warmup)
+
+
+def test_a_warm_up_longer_than_the_run_is_announced(data):
+    flags = ["--max_steps", 25, "--warmup_steps"]
+    assert "would end at 0.25 of --learning_rate" in notices(data, *flags, 100)
+    assert "would end at" not in notices(data, *flags, 25)
+
+
+def test_a_polynomial_schedule_must_fall(data):
+    flags = ["--lr_scheduler_type", "polynomial", "--learning_rate"]
+    with pytest.raises(ConfigError, match="--learning_rate is 1e-07, but --lr_scheduler_type poly"):
+        experiment(data, *flags, 1e-7)
+    assert experiment(data, *flags, 2e-7).optimizer.final_learning_rate == 1e-7
 
 
 @pytest.mark.parametrize(

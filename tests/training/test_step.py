@@ -262,8 +262,20 @@ def test_schedules_start_peak_and_end_where_they_should():
         assert float(schedule(0)) == pytest.approx(0.2)
         assert float(schedule(4)) == pytest.approx(1.0)
         assert float(schedule(20)) == pytest.approx(last, abs=1e-6)
+        from_zero = make_schedule(
+            config.Optimizer(schedule=kind, warmup_from_zero=True, **settings), steps=20
+        )
+        assert [float(from_zero(step)) for step in range(5)] == [0.0, 0.25, 0.5, 0.75, 1.0]
+        assert float(from_zero(9)) == float(schedule(9))
     half = make_schedule(config.Optimizer(schedule="cosine", learning_rate=1.0), steps=20)
     assert float(half(10)) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "linear"])
+def test_schedules_end_at_the_final_learning_rate(kind):
+    settings = config.Optimizer(schedule=kind, learning_rate=1.0, final_learning_rate=0.2)
+    schedule = make_schedule(settings, steps=20)
+    assert [float(schedule(step)) for step in (0, 10, 20)] == pytest.approx([1.0, 0.6, 0.2])
 
 
 def test_fsdp_must_divide_the_devices():
