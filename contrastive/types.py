@@ -82,7 +82,8 @@ class Batch:
         its own pool.
       document_pools: Pool of each document; -1 marks an empty slot of a group with fewer than G
         documents.
-      teacher_scores: A teacher's score of each document of each group; width 0 without a teacher.
+      teacher_scores: A teacher's score of each document of each group, NaN for a query without
+        scores; width 0 without a teacher.
       labels: A digest of each query's label; 0 for a query without a label.
       temperatures: Temperature of each query's source; 0 if the source does not set one.
       numbers: Index of each query among all training queries, from 0.

@@ -127,7 +127,7 @@ def choose_shapes(
     tokenize: Tokenizer,
     shape: Shape,
     *,
-    block: int,
+    batch_size: int,
     blocks: int,
     homogeneous_batches: bool,
     seed: int,
@@ -140,7 +140,7 @@ def choose_shapes(
       parts: Training sources.
       tokenize: Tokenizer.
       shape: Row shape.
-      block: Number of queries per block.
+      batch_size: Number of queries per step; a multiple of `blocks`.
       blocks: Number of blocks of the global batch; the fullest of them determines the shape.
       homogeneous_batches: Whether each batch comes from a single source.
       seed: Random seed of the sample.
@@ -149,20 +149,25 @@ def choose_shapes(
       The shapes.
     """
     group_size = max(part.rules.group_size for part in parts)
+    block = batch_size // blocks
     if shape.texts_per_row == 1:
         return ShapeBuckets(((block, block * group_size),))
     rng = np.random.default_rng(seed)
-    weights = np.array([part.weight for part in parts]) / sum(part.weight for part in parts)
+    weights = np.array([part.batch_weight(batch_size) for part in parts])
+    weights = weights / weights.sum()
     size = max(_SAMPLE, 4 * min(block, _LARGEST))
     samples = [_sample(part, tokenize, rng, size) for part in parts]
     # Either each batch comes from one sample, or every batch mixes all samples.
-    kinds = zip(([sample] for sample in samples), np.ones((len(parts), 1)), weights, strict=True)
+    kinds = [
+        ([sample], np.ones(1), share, part.queries(batch_size) // blocks)
+        for part, sample, share in zip(parts, samples, weights, strict=True)
+    ]
     if not homogeneous_batches:
-        kinds = [(samples, weights, 1.0)]
+        kinds = [(samples, weights, 1.0, block)]
     levels = [
         level._replace(share=level.share * float(share))
-        for mixed, own_weights, share in kinds
-        for level in _levels(mixed, own_weights, shape, rng, block=block, blocks=blocks)
+        for mixed, own_weights, share, queries in kinds
+        for level in _levels(mixed, own_weights, shape, rng, block=queries, blocks=blocks)
     ]
     return ShapeBuckets(_cover(levels, shape))
 

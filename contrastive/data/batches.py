@@ -50,7 +50,8 @@ def batches(
       parts: Training sources, which are sampled in proportion to their weights.
       tokenize: Tokenizer.
       shape: Row shape.
-      batch_size: Number of queries per step, over all processes, B.
+      batch_size: Number of queries per step, over all processes, B; sources may have their own if
+        batches are homogeneous.
       homogeneous_batches: Whether all queries of a step come from one source.
       negative_groups: Number of equal parts of the batch within which documents are negatives.
       seed: Random seed of the shuffles and the groups.
@@ -74,7 +75,7 @@ def batches(
         parts,
         tokenize,
         shape,
-        block=batch_size // (processes * blocks),
+        batch_size=batch_size,
         blocks=processes * blocks,
         homogeneous_batches=homogeneous_batches,
         seed=seed,
@@ -89,9 +90,9 @@ def batches(
         group_size=max(part.rules.group_size for part in parts),
         most_positives=most_positives if most_positives > 1 else 0,
         blocks=blocks,
-        first=process * (batch_size // processes),
-        negative_group=batch_size // negative_groups,
-        batch_size=batch_size,
+        negative_groups=negative_groups,
+        process=process,
+        processes=processes,
     )
     groups = _groups(parts, batch_size, homogeneous_batches, seed, process, processes)
     options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=2 * workers)
@@ -100,7 +101,6 @@ def batches(
 
 def _groups(parts, batch_size, homogeneous_batches, seed, process, processes):
     """Returns this process's part of the groups of every step, as lists."""
-    own = batch_size // processes
     ends = itertools.accumulate(len(part.examples) for part in parts)
     firsts = [0, *ends]
 
@@ -118,20 +118,22 @@ def _groups(parts, batch_size, homogeneous_batches, seed, process, processes):
 
         return data.random_map(draw)
 
-    weights = [part.weight for part in parts]
-    if homogeneous_batches or len(parts) == 1:
+    def homogeneous(part, number):
+        queries = part.queries(batch_size)
         # An epoch is truncated to whole global batches before it is divided among processes.
-        each = [
-            drawn(shuffled(part, n)[: len(part.examples) // batch_size * batch_size], part)
-            .batch(own, batch_fn=list)
-            .repeat()[process::processes]
-            for n, part in enumerate(parts)
-        ]
-        return each[0] if len(parts) == 1 else grain.MapDataset.mix(each, weights)
+        rows = shuffled(part, number)[: len(part.examples) // queries * queries]
+        own = drawn(rows, part).batch(queries // processes, batch_fn=list)
+        return own.repeat()[process::processes]
+
+    if homogeneous_batches or len(parts) == 1:
+        each = [homogeneous(part, n) for n, part in enumerate(parts)]
+        shares = [part.batch_weight(batch_size) for part in parts]
+        return each[0] if len(parts) == 1 else grain.MapDataset.mix(each, shares)
+    weights = [part.weight for part in parts]
     mixed = grain.MapDataset.mix(
         [drawn(shuffled(part, n), part).repeat() for n, part in enumerate(parts)], weights
     )
-    return mixed.batch(own, batch_fn=list)[process::processes]
+    return mixed.batch(batch_size // processes, batch_fn=list)[process::processes]
 
 
 def _remember(parts: Sequence[TrainingSource], tokenize: Tokenizer) -> None:
@@ -161,11 +163,11 @@ def _collate(
     group_size: int,
     most_positives: int,
     blocks: int,
-    first: int,
-    negative_group: int,
-    batch_size: int,
+    negative_groups: int,
+    process: int,
+    processes: int,
 ) -> Batch:
-    """Collates the groups of one process; `first` is the index of the first in the global batch."""
+    """Collates this process's groups of a batch."""
     queries, by_group = tokenize_groups(groups, tokenize)
     nothing = np.empty(0, np.int32)
     documents = [text for own in by_group for text in (*own, *[nothing] * (group_size - len(own)))]
@@ -179,9 +181,12 @@ def _collate(
         document_ids[row, :size] = group.document_ids
         scores[row, :size] = group.scores
         known[row, : len(group.positive_ids)] = group.positive_ids[:most_positives]
-    numbers = first + np.arange(len(groups))
+    batch_size = len(groups) * processes
+    numbers = process * len(groups) + np.arange(len(groups))
     alone = np.array([not group.rules.in_batch for group in groups])
-    pools = np.where(alone, batch_size + numbers, numbers // negative_group).astype(np.int32)
+    pools = np.where(
+        alone, batch_size + numbers, numbers // (batch_size // negative_groups)
+    ).astype(np.int32)
 
     def tokens(ids, length):
         return pack(ids, row_length=length, texts_per_row=shape.texts_per_row, blocks=blocks)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from tyro.conf import Fixed, Suppress
 
+from contrastive.errors import ConfigError
 from contrastive.settings import Config, PositiveFloat32, one_of
 from contrastive.sources._pydoc import Pydoc
 from contrastive.sources._source import Source
@@ -42,6 +43,8 @@ class MixturePart(Config):
     """Sampling weight relative to the other parts; None for all parts samples by size."""
     in_batch: bool = True
     """Use in-batch negatives for this source."""
+    batch_size: PositiveInt | None = None
+    """Number of queries per step, which needs homogeneous batches."""
     group_size: PositiveInt | None = None
     """Number of documents per query."""
     temperature: PositiveFloat32 | None = None
@@ -67,6 +70,17 @@ class Mixture(Config):
     homogeneous_batches: bool = True
     """Take all queries of a step from one source, since documents of other sources are easy
     negatives."""
+
+    @model_validator(mode="after")
+    def _check_batch_sizes(self) -> Mixture:
+        for number, part in enumerate(self.parts):
+            if part.batch_size is not None and not self.homogeneous_batches:
+                raise ConfigError(
+                    f"is {part.batch_size}, but batches mix all sources; leave it out, or set "
+                    "homogeneous_batches=True",
+                    field=f"data.train.parts[{number}].batch_size",
+                )
+        return self
 
 
 if TYPE_CHECKING:
@@ -95,6 +109,9 @@ class Data(Config):
     one."""
     shuffle_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Fraction of the long positives that are cut into thirds and put together in random order."""
+    row_types: bool = True
+    """Apply the "type" of rows: only_1neg and symmetric_class limit the negatives of a row, and
+    documents of symmetric_sts and symmetric_clustering get the prompt of the query."""
     row_prompt: str = "{}"
     """Template of the text put before the query of a row that has a "prompt"; {} stands for that
     prompt."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -26,11 +27,13 @@ class GroupRules:
       document_prompt: Text put before documents.
       row_prompt: Template of the text put before the query of a row that has a prompt, which
         replaces {}.
+      row_types: Whether the "type" of a row changes its prompts and negatives.
       query_length: Maximum number of tokens per query.
       document_length: Maximum number of tokens per document.
       shuffle_ratio: Fraction of the long positives whose thirds are put in random order.
       temperature: Temperature for queries of the source; None uses the temperature of the run.
       scores: Whether every document needs a score.
+      unscored: Whether rows may be without scores all the same; theirs are NaN.
       negative_scores: Whether scores may be negative.
       labels: Whether every row needs a label.
     """
@@ -41,11 +44,13 @@ class GroupRules:
     query_prompt: str = ""
     document_prompt: str = ""
     row_prompt: str = "{}"
+    row_types: bool = True
     query_length: int = 64
     document_length: int = 256
     shuffle_ratio: float = 0.0
     temperature: float | None = None
     scores: bool = False
+    unscored: bool = False
     negative_scores: bool = True
     labels: bool = False
 
@@ -56,11 +61,11 @@ class GroupRules:
           DataError: If some row does not allow it; the message names the row.
         """
         least = {"refuse": self.group_size - 1, "repeat": min(1, self.group_size - 1), "fewer": 0}
-        source.check_negatives(least[self.few_negatives])
+        source.check_negatives(least[self.few_negatives], by_type=self.row_types)
         if not self.in_batch:
             source.check_own_negatives()
         if self.scores:
-            source.check_scores(negative=self.negative_scores)
+            source.check_scores(negative=self.negative_scores, missing=self.unscored)
         if self.labels:
             source.check_labels()
 
@@ -68,7 +73,8 @@ class GroupRules:
         """Returns the prompts of an example."""
         own = example.prompt
         query = self.query_prompt if own is None else self.row_prompt.replace("{}", own)
-        return Prompts(query, query if example.is_symmetric else self.document_prompt)
+        symmetric = self.row_types and example.is_symmetric
+        return Prompts(query, query if symmetric else self.document_prompt)
 
 
 class Prompts(NamedTuple):
@@ -87,7 +93,8 @@ class Group(NamedTuple):
       query_id: Id of the query without its prompt.
       document_ids: Ids of the documents without their prompts.
       positive_ids: Ids of all known positives.
-      scores: Teacher scores of the documents; empty without a teacher.
+      scores: Teacher scores of the documents, NaN in a row without scores; empty without a
+        teacher.
       label: Digest of the label; 0 without one.
       rules: Rules of the source.
       number: Index of the example among all training examples.
@@ -127,14 +134,20 @@ def draw_group(example: Example, rng: np.random.Generator, *, rules: GroupRules)
         query_id=text_id(example.query),
         document_ids=[text_id(text) for text in documents],
         positive_ids=[text_id(text) for text in example.positives],
-        scores=[example.scores[place] for place in places] if rules.scores else [],
+        scores=_scores(example, places) if rules.scores else [],
         label=0 if example.label is None else text_id(example.label),
         rules=rules,
     )
 
 
+def _scores(example: Example, places: list[int]) -> list[float]:
+    if not example.scores:
+        return [math.nan] * len(places)
+    return [example.scores[place] for place in places]
+
+
 def _draw_negatives(example: Example, rng: np.random.Generator, rules: GroupRules) -> list[int]:
-    have, most = len(example.negatives), example.most_negatives
+    have, most = len(example.negatives), example.most_negatives if rules.row_types else None
     wanted = rules.group_size - 1 if most is None else min(most, rules.group_size - 1)
     if have < wanted and rules.few_negatives == "fewer":
         wanted = have

@@ -19,12 +19,24 @@ class TrainingSource:
     Attributes:
       examples: Its examples.
       rules: How groups are drawn from it.
-      weight: Sampling weight relative to the other sources.
+      weight: Share of the queries, relative to the other sources.
+      batch_size: Number of queries of a homogeneous batch; None for that of the run.
     """
 
     examples: Examples
     rules: GroupRules
     weight: float
+    batch_size: int | None = None
+
+    def queries(self, batch_size: int) -> int:
+        """Returns the number of queries of its batches in a run with this batch size."""
+        return self.batch_size or batch_size
+
+    def batch_weight(self, batch_size: int) -> float:
+        """Returns its share of the homogeneous batches, relative to the other sources."""
+        if self.batch_size is None:
+            return self.weight
+        return self.weight * batch_size / self.batch_size
 
 
 def open_source(source: Source) -> Examples:
@@ -68,9 +80,11 @@ def training_sources(
     query_prompt: str,
     document_prompt: str,
     scores: bool,
+    unscored: bool = False,
     negative_scores: bool = True,
     labels: bool = False,
     in_batch: bool = True,
+    negative_groups: int = 1,
 ) -> list[TrainingSource]:
     """Joins opened sources with the rules for drawing groups from them.
 
@@ -80,9 +94,11 @@ def training_sources(
       query_prompt: Query prompt of sources that do not set one.
       document_prompt: Document prompt of sources that do not set one.
       scores: Whether rows need scores for their documents.
+      unscored: Whether some rows may be without scores all the same.
       negative_scores: Whether scores may be negative.
       labels: Whether rows need a label.
       in_batch: Whether parts that allow in-batch negatives use them.
+      negative_groups: Number of equal parts of the batch within which documents are negatives.
 
     Returns:
       The training sources.
@@ -90,25 +106,33 @@ def training_sources(
     Raises:
       DataError: If a group cannot be drawn from some row; the message names file and line.
     """
+    if scores and unscored and not any(examples.count("scored") for examples in opened):
+        raise DataError(
+            'the loss needs "pos_scores" and "neg_scores" but no row has them; add them to some '
+            "rows, or choose a loss that does not need scores"
+        )
     made = []
     for part, examples in zip(data.parts, opened, strict=True):
         rules = GroupRules(
             group_size=_first(part.group_size, data.group_size),
-            in_batch=part.in_batch and in_batch,
+            in_batch=part.in_batch and in_batch and part.batch_size != negative_groups,
             few_negatives=data.few_negatives,
             query_prompt=_first(part.query_prompt, query_prompt),
             document_prompt=_first(part.document_prompt, document_prompt),
             row_prompt=data.row_prompt,
+            row_types=data.row_types,
             query_length=_first(part.query_max_length, data.query_max_length),
             document_length=_first(part.document_max_length, data.document_max_length),
             shuffle_ratio=data.shuffle_ratio,
             temperature=part.temperature,
             scores=scores,
+            unscored=unscored,
             negative_scores=negative_scores,
             labels=labels,
         )
         rules.check(examples)
-        made.append(TrainingSource(examples, rules, part.weight or len(examples)))
+        weight = part.weight or len(examples)
+        made.append(TrainingSource(examples, rules, weight, part.batch_size))
     return made
 
 
@@ -129,10 +153,9 @@ def steps_per_epoch(
     Returns:
       The number of steps.
     """
-    sizes = [len(part.examples) for part in parts]
     if homogeneous_batches:
-        return sum(size // batch_size for size in sizes)
-    return sum(sizes) // batch_size
+        return sum(len(part.examples) // part.queries(batch_size) for part in parts)
+    return sum(len(part.examples) for part in parts) // batch_size
 
 
 def check_sizes(
@@ -154,18 +177,19 @@ def check_sizes(
     Raises:
       DataError: If a source is smaller than a batch, or the batch does not divide evenly.
     """
-    sizes = [(repr(part.examples), len(part.examples)) for part in parts]
+    sizes = [(repr(part.examples), len(part.examples), part.queries(batch_size)) for part in parts]
     if not homogeneous_batches:
-        sizes = [(" and ".join(name for name, _ in sizes), sum(size for _, size in sizes))]
-    for name, size in sizes:
-        if size < batch_size:
-            raise DataError(_too_few(batch_size, name, size, len(sizes)), field="batch_size")
-    if batch_size % (processes * blocks):
-        raise DataError(
-            f"is {batch_size}, which cannot be divided evenly among {processes} processes with "
-            f"{blocks} devices each; make it a multiple of {processes * blocks}",
-            field="batch_size",
-        )
+        names, counts, _ = zip(*sizes, strict=True)
+        sizes = [(" and ".join(names), sum(counts), batch_size)]
+    for name, size, queries in sizes:
+        if size < queries:
+            raise DataError(_too_few(queries, name, size, len(sizes)), field="batch_size")
+        if queries % (processes * blocks):
+            raise DataError(
+                f"is {queries}, which cannot be divided evenly among {processes} processes with "
+                f"{blocks} devices each; make it a multiple of {processes * blocks}",
+                field="batch_size",
+            )
 
 
 def _too_few(batch_size: int, source: str, size: int, sources: int) -> Callable[[Naming], str]:

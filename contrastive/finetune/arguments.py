@@ -57,7 +57,8 @@ class DataArguments:
 
     train_data: list[str] = flag(
         'Files or folders of .jsonl rows {"query": str, "pos": [str], "neg": [str]}, plain or .gz. '
-        'Rows may have "pos_scores", "neg_scores", "prompt", "type" and "label".',
+        'Rows may have "pos_scores", "neg_scores", "prompt", "type", "label", "batch_size" and '
+        '"train_group_size".',
         field="data.train data.train.parts",
     )
     cache_path: str | None = flag("Not used: data is not converted.", None)
@@ -89,16 +90,27 @@ class DataArguments:
         "Format of the instruction, followed by the passage.", "{}{}"
     )
     knowledge_distillation: bool = flag(
-        "Also distill the scores of a teacher, pos_scores and neg_scores.", False
+        "Also distill the scores of a teacher, pos_scores and neg_scores, in rows that have them.",
+        False,
     )
     shuffle_ratio: float = flag(
         "Fraction of long positives whose thirds are shuffled.", 0.0, field="data.shuffle_ratio"
     )
     same_dataset_within_batch: bool = flag(
-        "Draw every batch from a single file.", False, field="data.train.homogeneous_batches"
+        "Draw every batch from a single file; half a batch from files of symmetric types.",
+        False,
+        field="data.train.homogeneous_batches",
     )
     small_threshold: int = flag("Merge files of a folder that have fewer rows than this.", 0)
     drop_threshold: int = flag("Drop merged files that have fewer rows than this together.", 0)
+    dataset_rules: Literal["flagembedding", "always"] = flag(
+        "When names that end in no_in_batch_neg, and the type and prompt of rows, have an effect: "
+        "as in FlagEmbedding, names and types only with --same_dataset_within_batch, and prompts "
+        "only there or with --query_instruction_for_retrieval; or always.",
+        "flagembedding",
+        field="data.row_types",
+        added=True,
+    )
     few_negatives: Literal["repeat", "fewer", "refuse"] = flag(
         "What to do if a row has too few negatives: repeat negatives, use fewer, or refuse "
         "the data with an error.",
@@ -199,8 +211,8 @@ class LossArguments:
         field="loss.matryoshka_dims",
     )
     mask_false_negatives: bool = flag(
-        "Mask negatives whose text is a known positive of the query.",
-        True,
+        "Mask negatives whose text is a known positive of the query; FlagEmbedding does not.",
+        False,
         field="loss.mask_false_negatives",
         added=True,
     )

@@ -18,6 +18,8 @@ SHOWN = {
     "--kd_loss_type, --teacher_temperature, --kd_weight)",
     "data.in_batch": "in_batch of a file or folder of --train_data whose name ends in "
     "no_in_batch_neg",
+    "data.batch_size": 'the batch of a file ("batch_size" of its rows, or half of '
+    "--per_device_train_batch_size for symmetric types)",
 }
 
 

@@ -58,14 +58,14 @@ def _function(arguments: Arguments) -> Any:
         return hard
     temperature = arguments.loss.teacher_temperature
     if arguments.loss.kd_loss_type == "kl_div":
-        soft = weight * DistillKL(teacher_temperature=temperature)
+        soft = weight * DistillKL(teacher_temperature=temperature, skip_unscored=True)
         return {KIND: Sum.kind, "terms": ({"loss": hard}, *soft.terms)}
     if hard != {KIND: "info_nce"}:
         raise ConfigError(
             "--kd_loss_type m3_kd_loss replaces info_nce and has none of its settings; "
             f"remove --loss {kind} and --loss_options, or choose kl_div"
         )
-    return weight * DistillM3(teacher_temperature=temperature)
+    return weight * DistillM3(teacher_temperature=temperature, skip_unscored=True)
 
 
 def _with_options(flag: str, kind: str, options_flag: str, options: list[str]) -> dict[str, str]:

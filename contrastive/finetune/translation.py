@@ -14,7 +14,12 @@ from contrastive.finetune.flags import choices
 from contrastive.finetune.loss_translation import loss_settings
 from contrastive.finetune.parsing import Arguments
 from contrastive.finetune.trainer_flags import TrainerArguments
-from contrastive.finetune.training_data import mixture_steps_per_epoch, training_mixture
+from contrastive.finetune.training_data import (
+    applies_dataset_rules,
+    applies_row_prompts,
+    mixture_steps_per_epoch,
+    training_mixture,
+)
 from contrastive.models._checkpoint import Checkpoint
 from contrastive.sources._jsonl import Jsonl
 from contrastive.tasks._retrieval import Retrieval
@@ -46,7 +51,7 @@ def translate(given: Arguments, devices: int) -> Translated:
     _check_model(given.model)
     _check_fractions(given.trainer)
     notices: list[str] = []
-    train = training_mixture(given, notices)
+    train = training_mixture(given, devices, notices)
     batch = _batch(given, devices)
     epoch = mixture_steps_per_epoch(train, max(1, batch.size))
     steps = _total_steps(given.trainer, epoch)
@@ -71,8 +76,8 @@ def translate(given: Arguments, devices: int) -> Translated:
     }
     if (warmup := _warmup(given.trainer, steps)) > steps:
         notices.append(
-            f"--warmup_steps is {warmup}, more than the {steps} steps of the run: the warm-up takes "
-            f"all of them, while in FlagEmbedding it would end at {steps / warmup:.2g} of "
+            f"--warmup_steps is {warmup}, more than the {steps} steps of the run: it takes "
+            f"all of them, while in FlagEmbedding it ends at {steps / warmup:.2g} of "
             "--learning_rate"
         )
     experiment = Experiment(**settings)
@@ -108,6 +113,7 @@ def _data(given: Arguments, train: Mixture) -> dict[str, Any]:
         "group_size": data.train_group_size,
         "few_negatives": data.few_negatives,
         "shuffle_ratio": data.shuffle_ratio,
+        "row_types": applies_dataset_rules(data),
         "row_prompt": _row_prompt(given),
         "query_prompt": _prompt(
             "query", data.query_instruction_for_retrieval, data.query_instruction_format
@@ -172,7 +178,9 @@ def _check_fractions(trainer: TrainerArguments) -> None:
 
 
 def _row_prompt(given: Arguments) -> str:
-    return _prompt("query", "{}", given.data.query_instruction_format)
+    """Returns the template of the prompts of rows; empty if they have no effect."""
+    form = _prompt("query", "{}", given.data.query_instruction_format)
+    return form if applies_row_prompts(given.data) else ""
 
 
 def _prompt(name: str, instruction: str | None, form: str) -> str:

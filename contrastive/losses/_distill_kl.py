@@ -12,7 +12,7 @@ from contrastive.losses._partition import check_temperature
 from contrastive.settings import PositiveFloat32
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Int
+    from jaxtyping import Array, Bool, Float, Int
 
 __all__ = ["DistillKL", "distill_kl"]
 
@@ -23,6 +23,8 @@ class DistillKL(Loss):
     teacher_temperature: PositiveFloat32 = 1.0
     """Temperature of the teacher's softmax: about 1 or more for a reranker's raw scores, much less
     for scores in [0, 1]."""
+    skip_unscored: bool = False
+    """Let rows be without scores; their loss is 0."""
 
     kind: ClassVar[str] = "distill_kl"
     needs_scores: ClassVar[bool] = True
@@ -30,14 +32,23 @@ class DistillKL(Loss):
     own_documents_only: ClassVar[bool] = True
 
     def __call__(self, inputs: LossInputs) -> Float[Array, " B"]:
-        return distill_kl(
+        scores = inputs.required("scores")
+        if self.skip_unscored:
+            scored = is_scored(scores)
+            scores = jnp.where(scored[:, None], scores, 0.0)
+        losses = distill_kl(
             inputs.queries,
             inputs.documents,
-            inputs.required("scores"),
+            scores,
             temperature=inputs.temperature,
             teacher_temperature=self.teacher_temperature,
             document_pools=inputs.pairs.get("document_pools"),
         )
+        return jnp.where(scored, losses, 0.0) if self.skip_unscored else losses
+
+    @property
+    def accepts_unscored(self) -> bool:
+        return self.skip_unscored
 
 
 def distill_kl(
@@ -78,6 +89,11 @@ def distill_kl(
     )
     log_p = jax.nn.log_softmax(student, axis=-1)
     return -jnp.sum(jnp.where(teacher > 0, teacher * log_p, 0.0), axis=-1)
+
+
+def is_scored(teacher_scores: Float[Array, "B G"]) -> Bool[Array, " B"]:
+    """Mask of the queries whose documents have scores; the scores of the others are NaN."""
+    return jnp.isfinite(teacher_scores[:, 0])
 
 
 def group_logits(queries, documents, teacher_scores, temperature, teacher_temperature, pools):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Unpack
 
 from contrastive.lazy import jax, jnp
-from contrastive.losses._distill_kl import group_logits
+from contrastive.losses._distill_kl import group_logits, is_scored
 from contrastive.losses._loss import Loss, LossInputs
 from contrastive.losses._negatives import masks
 from contrastive.losses._negatives.contrast import Temperature, contrast
@@ -26,19 +26,30 @@ class DistillM3(Loss):
     teacher_temperature: PositiveFloat32 = 1.0
     """Temperature of the teacher's softmax: about 1 or more for a reranker's raw scores, much less
     for scores in [0, 1]."""
+    skip_unscored: bool = False
+    """Let rows be without scores; their loss is InfoNCE."""
 
     kind: ClassVar[str] = "distill_m3"
     needs_scores: ClassVar[bool] = True
 
     def __call__(self, inputs: LossInputs) -> Float[Array, " B"]:
+        scores = inputs.required("scores")
+        if self.skip_unscored:
+            # A teacher that is certain of the positive leaves InfoNCE.
+            certain = jnp.where(jnp.arange(scores.shape[1]) == 0, 0.0, -jnp.inf)
+            scores = jnp.where(is_scored(scores)[:, None], scores, certain)
         return distill_m3(
             inputs.queries,
             inputs.documents,
-            inputs.required("scores"),
+            scores,
             temperature=inputs.temperature,
             teacher_temperature=self.teacher_temperature,
             **inputs.pairs,
         )
+
+    @property
+    def accepts_unscored(self) -> bool:
+        return self.skip_unscored
 
     def why_not_softmax(self) -> str:
         return "a teacher's scores weight the terms of InfoNCE (distill_m3)"

@@ -89,6 +89,8 @@ class Loss(Part):
     """Whether the loss can learn one temperature for every training query."""
     needs_scores: ClassVar[bool] = False
     """Whether every document needs a score: `pos_scores` and `neg_scores` in each row."""
+    accepts_unscored: ClassVar[bool] = False
+    """Whether rows may be without scores where the loss needs them; their scores are NaN then."""
     needs_labels: ClassVar[bool] = False
     """Whether every row needs a `label`."""
     uses_negatives: ClassVar[bool] = True
@@ -240,6 +242,10 @@ class Sum(Loss):
     @property
     def needs_scores(self) -> bool:
         return self._any("needs_scores")
+
+    @property
+    def accepts_unscored(self) -> bool:
+        return all(term.loss.accepts_unscored for term in self.terms if term.loss.needs_scores)
 
     @property
     def needs_labels(self) -> bool:

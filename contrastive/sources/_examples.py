@@ -150,24 +150,27 @@ class Examples:
 
     @property
     def mean_score_range(self) -> float:
-        """Difference between the highest and lowest score of a row, averaged over rows."""
-        return float(self._table["score_range"].mean())
+        """Difference between the highest and lowest score of a row, averaged over scored rows."""
+        ranges = self._table["score_range"][self._table["scored"]]
+        return float(ranges.mean()) if len(ranges) else 0.0
 
     def count(self, field: str) -> int:
-        """Counts the rows that have a field, which is one of `COUNTED_FIELDS`."""
+        """Counts the rows that have a field: one of `COUNTED_FIELDS`, or `scored`."""
         return int(self._table[field].sum())
 
-    def check_negatives(self, needed: int) -> None:
+    def check_negatives(self, needed: int, *, by_type: bool = True) -> None:
         """Checks that every row has enough negatives for the group size.
 
         Args:
           needed: Number of negatives that a row must have, group_size - 1.
+          by_type: Whether a row needs no more negatives than its type allows.
 
         Raises:
           DataError: If a row has fewer; the message names the first such row.
         """
         have = self._table["negatives"]
-        short = np.flatnonzero(have < np.minimum(needed, self._table["wanted"]))
+        most = self._table["wanted"] if by_type else _ANY_NUMBER
+        short = np.flatnonzero(have < np.minimum(needed, most))
         if len(short):
             raise DataError(
                 f"{self.where(int(short[0]))}: a group needs {needed} negatives but this row has "
@@ -189,20 +192,22 @@ class Examples:
             "add at least 1 negative, leave such rows out, or use in-batch negatives",
         )
 
-    def check_scores(self, *, negative: bool) -> None:
+    def check_scores(self, *, negative: bool, missing: bool = False) -> None:
         """Checks that every row has valid scores for its documents.
 
         Args:
           negative: Whether scores may be negative.
+          missing: Whether rows may be without scores.
 
         Raises:
           DataError: If scores are missing or out of range; the message names the first such row.
         """
-        self._refuse_without(
-            self._table["scored"],
-            'the loss needs "pos_scores" and "neg_scores" but this row has none',
-            "add them, or choose a loss that does not need scores",
-        )
+        if not missing:
+            self._refuse_without(
+                self._table["scored"],
+                'the loss needs "pos_scores" and "neg_scores" but this row has none',
+                "add them, or choose a loss that does not need scores",
+            )
         if not negative:
             self._refuse_without(
                 self._table["least_score"] >= 0,

@@ -93,10 +93,12 @@ def build(experiment: Experiment, mesh: Mesh | None = None) -> BuiltRun:
         query_prompt=model.query_prompt,
         document_prompt=model.document_prompt,
         scores=objective.function.needs_scores,
+        unscored=objective.function.accepts_unscored,
         negative_scores=not objective.function.scores_are_shares,
         labels=objective.function.needs_labels,
         in_batch=objective.sees_other_documents
         and objective.negative_groups < experiment.batch_size,
+        negative_groups=objective.negative_groups,
     )
     tokenizer = Tokenizer(
         model.tokenizer, special_tokens=model.adds_special_tokens, names=model.names

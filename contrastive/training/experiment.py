@@ -9,7 +9,7 @@ import pydantic
 from pydantic import BeforeValidator, Field, PositiveInt
 from tyro.conf import Fixed
 
-from contrastive.data.config import Data
+from contrastive.data.config import Data, MixturePart
 from contrastive.errors import ConfigError
 from contrastive.models._model import Model
 from contrastive.models._transformer import Transformer
@@ -124,12 +124,12 @@ class Experiment(Config):
         parts = (self.model, *self.evaluators.values(), loss.function, loss.policy)
         if any(part.is_inert for part in parts):
             return self  # the traits of placeholders are unknown; the run was validated before
-        if self.batch_size % loss.negative_groups:
-            raise ConfigError(
-                f"is {loss.negative_groups}, which does not divide the batch of "
-                f"{self.batch_size} queries",
-                field="loss.negative_groups",
-            )
+        for size in (self.batch_size, *(part.batch_size or 0 for part in data.parts)):
+            if size % loss.negative_groups:
+                raise ConfigError(
+                    f"is {loss.negative_groups}, which does not divide the batch of {size} queries",
+                    field="loss.negative_groups",
+                )
         _check_parts(self)
         if self.model.is_pretrained and data.tokenizer is not None:
             raise ConfigError(
@@ -222,22 +222,22 @@ def _check_parts(experiment: Experiment) -> None:
                 field=f"data.train.parts[{number}].in_batch",
             )
         if (part.group_size or data.group_size) == 1:
-            _check_negatives_exist(experiment, part.in_batch, place)
+            _check_negatives_exist(experiment, part, place)
 
 
-def _check_negatives_exist(experiment: Experiment, in_batch: bool, place: str) -> None:
-    loss = experiment.loss
-    if not (loss.sees_other_documents and in_batch):
+def _check_negatives_exist(experiment: Experiment, part: MixturePart, place: str) -> None:
+    loss, batch_size = experiment.loss, part.batch_size or experiment.batch_size
+    if not (loss.sees_other_documents and part.in_batch):
         why = "in_batch is False"
-        if loss.in_batch and in_batch:
+        if loss.in_batch and part.in_batch:
             why = f"{loss.function.short_name()} compares only a query's own documents"
         raise ConfigError(
             f"is 1 and {why}, so no negatives are left; raise it, or use in-batch negatives",
             field=f"{place}.group_size",
         )
-    if experiment.batch_size == loss.negative_groups:
+    if batch_size == loss.negative_groups:
         raise ConfigError(
-            f"is 1, and the batch of {experiment.batch_size} has one query per negative group, so "
+            f"is 1, and the batch of {batch_size} has one query per negative group, so "
             "no negatives are left; raise it, or use fewer negative groups",
             field=f"{place}.group_size",
             see=("batch_size", "loss.negative_groups"),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
-from contrastive.data.batches import Feed
+from contrastive.data.batches import DeviceBatch, Feed
 from contrastive.devices import distributed
 from contrastive.errors import DivergedError
 from contrastive.training.metrics_file import HISTOGRAMS, METRICS, JsonLines, read_metrics
@@ -51,7 +51,7 @@ class Log:
             self._diverged = {
                 int(x["member"]) for x in rows if x.get("finite") == 0 and "member" in x
             }
-        self._steps = 0
+        self._steps, self._queries = 0, 0
         self.seconds = 0.0
         """Number of seconds of training in this session, excluding evaluations and checkpoints."""
         self.waited = 0.0
@@ -66,21 +66,22 @@ class Log:
             if writer is not None:
                 writer.close()
 
-    def note(self, step: int, metrics: Metrics, padding: float) -> bool:
+    def note(self, step: int, metrics: Metrics, batch: DeviceBatch) -> bool:
         """Stores the metrics of a step.
 
         Args:
           step: Number of updates made.
           metrics: Metrics of the last update.
-          padding: Fraction of row positions that hold no token.
+          batch: The batch of the last update.
 
         Returns:
           Whether the previous step was sound; if not, its metrics are kept instead.
         """
         if not self.is_sound():
             return False
-        self._noted = step, metrics, padding
+        self._noted = step, metrics, batch.padding
         self._steps += 1
+        self._queries += len(batch.batch.numbers)
         return True
 
     def is_sound(self) -> bool:
@@ -114,10 +115,10 @@ class Log:
         """
         assert self._noted is not None
         step, metrics, padding = self._noted
-        steps, (seconds, waited) = self._steps, self.pause()
+        steps, queries, (seconds, waited) = self._steps, self._queries, self.pause()
         timing = {
             "seconds_per_step": seconds / steps,
-            "queries_per_second": self._runs.experiment.batch_size * steps / seconds,
+            "queries_per_second": queries / seconds,
             "waiting_share": waited / seconds,
             "padding_share": padding,
         }
@@ -175,7 +176,8 @@ class Log:
 
     def resume(self) -> None:
         """Restarts the clock and the step count."""
-        self._steps, self._since = 0, (time.perf_counter(), self._feed.waited)
+        self._steps, self._queries = 0, 0
+        self._since = (time.perf_counter(), self._feed.waited)
 
 
 def divided(summary: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, list[float]]]:

@@ -128,7 +128,7 @@ class Loop:
                     bar.set_postfix_str("", refresh=False)  # it is compiled
                 step += 1
                 distributed.at_step(step)
-                sound = log.note(step, metrics, batch.padding)
+                sound = log.note(step, metrics, batch)
                 # The next batch is prepared while the devices compute. From here on, feed.position
                 # is the position before that batch, which belongs to this state.
                 batch = feed.take(interrupt.asked)

@@ -87,7 +87,7 @@ def test_at_most_three_shapes_hold_nearly_all_batches(tokenize, mix, one_source)
 
 def test_sources_of_different_lengths_have_shapes_of_their_own(tokenize):
     short, long = part([4] * 200), part([60] * 200, 1)
-    options = {"block": 16, "blocks": 1, "seed": 0}
+    options = {"batch_size": 16, "blocks": 1, "seed": 0}
     buckets = choose_shapes([short, long], tokenize, SHAPE, homogeneous_batches=True, **options)
     # 16 texts of 4 tokens, 8 to a row, and 16 texts of 60.
     assert {documents for _, documents in buckets.shapes} == {2, 16}
@@ -116,7 +116,7 @@ def test_small_sources_are_measured_as_batches_take_them(tokenize, one_source):
 def test_a_block_larger_than_what_is_measured_fits(tokenize):
     source = part(RNG.integers(4, 60, 3000))
     options = {"blocks": 1, "homogeneous_batches": True, "seed": 0}
-    buckets = choose_shapes([source], tokenize, SHAPE, block=2500, **options)
+    buckets = choose_shapes([source], tokenize, SHAPE, batch_size=2500, **options)
     texts = tokenize([source.examples[i].positives[0] for i in range(2500)], 64)
     rows = len(pack(texts, row_length=64, texts_per_row=8).ids)
     assert 0.95 * rows <= buckets.shapes[0][1] <= 1.05 * rows
@@ -124,7 +124,7 @@ def test_a_block_larger_than_what_is_measured_fits(tokenize):
 
 
 def test_the_shapes_are_a_function_of_the_data_and_the_seed(tokenize):
-    options = {"block": 8, "blocks": 4, "homogeneous_batches": True}
+    options = {"batch_size": 32, "blocks": 4, "homogeneous_batches": True}
     first = choose_shapes(MIXES["five sources"], tokenize, SHAPE, seed=3, **options)
     assert choose_shapes(MIXES["five sources"], tokenize, SHAPE, seed=3, **options) == first
 
@@ -132,7 +132,7 @@ def test_the_shapes_are_a_function_of_the_data_and_the_seed(tokenize):
 def test_one_text_a_row_has_one_shape(tokenize):
     one = Shape(query_length=16, document_length=64, texts_per_row=1)
     made = [source_of(Lengths([9] * 20), group_size=3)]
-    options = {"block": 8, "blocks": 2, "homogeneous_batches": True, "seed": 0}
+    options = {"batch_size": 16, "blocks": 2, "homogeneous_batches": True, "seed": 0}
     assert choose_shapes(made, tokenize, one, **options).shapes == ((8, 24),)
 
 

@@ -1,6 +1,7 @@
 """What is drawn of a row, and what is put before its texts."""
 
 import json
+import math
 from collections import Counter
 
 import numpy as np
@@ -79,6 +80,24 @@ def test_the_kind_of_a_row_bounds_its_group(kind, negatives, documents):
     assert len(set(group.documents)) == documents
 
 
+@pytest.mark.parametrize("kind", ["only_1neg", "symmetric_class"])
+def test_the_kind_of_a_row_is_left_out_of_account_if_asked_to(tmp_path, kind):
+    rules = {"group_size": 5, "few_negatives": "repeat", "row_types": False}
+    (group,) = draws(Example("q", ("p",), ("x", "y"), kind=kind), **rules)
+    assert sorted(group.documents) == ["p", "x", "x", "y", "y"]
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"query": "q", "pos": ["p"], "neg": ["x", "y"], "type": kind}))
+    GroupRules(group_size=5).check(open_file(path))
+    with pytest.raises(DataError, match="a group needs 4 negatives but this row has 2"):
+        GroupRules(group_size=5, row_types=False).check(open_file(path))
+
+
+def test_documents_of_symmetric_rows_are_documents_if_types_do_not_count():
+    example = Example("q", ("p",), ("x",), prompt="say", kind="symmetric_sts")
+    (group,) = draws(example, group_size=2, row_types=False, **PROMPTS)
+    assert (group.query, group.documents) == ("Instruct: say\nq", ["D: p", "D: x"])
+
+
 PROMPTS = {"query_prompt": "Q: ", "document_prompt": "D: ", "row_prompt": "Instruct: {}\n"}
 
 
@@ -116,6 +135,20 @@ def test_a_teachers_scores_stay_with_their_documents():
         assert group.scores == [scores[text] for text in group.documents]
         assert group.positive_ids == list(map(text_id, POSITIVES))
     assert draws(example, group_size=4)[0].scores == []
+
+
+def test_a_row_without_scores_has_none_that_are_numbers(tmp_path):
+    scored = {"query": "q", "pos": ["p"], "neg": ["x"], "pos_scores": [2], "neg_scores": [1]}
+    without = {**scored, "pos_scores": None}
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, [scored, without])))
+    source, rules = open_file(path), {"group_size": 2, "scores": True, "unscored": True}
+    GroupRules(**rules).check(source)
+    assert draws(source[0], **rules)[0].scores == [2.0, 1.0]
+    assert all(map(math.isnan, draws(source[1], **rules)[0].scores))
+    assert source.mean_score_range == 1.0
+    with pytest.raises(DataError, match=r"rows\.jsonl:2: the loss needs"):
+        GroupRules(group_size=2, scores=True).check(source)
 
 
 def test_long_positives_are_shuffled_by_thirds_as_often_as_asked():

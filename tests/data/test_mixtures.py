@@ -1,5 +1,7 @@
 """Several sources in one run."""
 
+import dataclasses
+import itertools
 import json
 from collections import Counter
 
@@ -9,13 +11,15 @@ from readback import texts_of
 
 from contrastive.data.batch_shapes import Shape
 from contrastive.data.batches import batches
+from contrastive.data.config import Mixture, MixturePart
 from contrastive.data.groups import GroupRules
 from contrastive.data.tokenizers import train_wordpiece
 from contrastive.data.tokens import Tokenizer
 from contrastive.data.training_sources import TrainingSource, steps_per_epoch
-from contrastive.errors import DataError
+from contrastive.errors import ConfigError, DataError
 from contrastive.sources._example import Example, text_id
 from contrastive.sources._examples import Examples
+from contrastive.sources._pydoc import Pydoc
 
 SHAPE = Shape(query_length=8, document_length=20, texts_per_row=4)
 BATCH = 8
@@ -218,3 +222,56 @@ def test_a_source_smaller_than_a_batch_is_refused_by_name(tokenize):
     stream(tokenize, parts()[:1] * 2, batch_size=60, homogeneous_batches=False)  # one source twice
     with pytest.raises(DataError, match=r"batch_size is 71 but Named\('apple'\) and .* has 70"):
         stream(tokenize, parts(), batch_size=71, homogeneous_batches=False)
+
+
+def halved(made, place, queries):
+    """The same parts; batches of one have another number of queries."""
+    made[place] = dataclasses.replace(made[place], batch_size=queries)
+    return made
+
+
+def test_a_source_may_have_a_batch_size_of_its_own(tokenize):
+    sizes = dict(zip(NAMES, SIZES, strict=True))
+    made = halved(parts(weights=SIZES), 1, BATCH // 2)
+    steps = steps_per_epoch(made, BATCH)
+    assert steps == sum(
+        size // (BATCH // 2 if name == NAMES[1] else BATCH) for name, size in sizes.items()
+    )
+    counts, rows = Counter(), Counter()
+    for batch in itertools.islice(stream(tokenize, made), 10 * steps):
+        ids = {text_id(e.query): repr(p.examples) for p in made for e in p.examples}
+        (name,) = {ids[id] for id in batch.query_ids.tolist()}
+        assert len(batch.query_ids) == (BATCH // 2 if NAMES[1] in name else BATCH)
+        # In-batch negatives are those of this batch, whatever its size.
+        assert set(batch.query_pools.tolist()) == {0}
+        counts[name] += 1
+        rows[name] += len(batch.query_ids)
+    for name, size in sizes.items():  # as often as the others' rows, so twice as many batches
+        share = rows[f"Named({name!r})"] / sum(rows.values())
+        assert share == pytest.approx(size / sum(SIZES), abs=0.03)
+
+
+def test_half_batches_are_divided_as_whole_ones_are(tokenize):
+    made = halved(parts(), 1, BATCH // 2)
+    whole = list(itertools.islice(stream(tokenize, made, negative_groups=2), 12))
+    shared = [
+        itertools.islice(
+            stream(tokenize, made, negative_groups=2, process=process, processes=2), 12
+        )
+        for process in range(2)
+    ]
+    for batch, *own in zip(whole, *shared, strict=True):
+        for name in ("query_ids", "document_ids", "query_pools", "document_pools"):
+            together = np.concatenate([getattr(part, name) for part in own])
+            np.testing.assert_array_equal(together, getattr(batch, name))
+        pools = np.repeat([0, 1], len(batch.query_ids) // 2)
+        np.testing.assert_array_equal(batch.query_pools, pools)
+
+
+def test_a_batch_of_its_own_size_must_be_filled_and_divided(tokenize):
+    with pytest.raises(DataError, match=r"batch_size is 80 but .* lower the batch to"):
+        stream(tokenize, halved(parts(), 1, 80))
+    with pytest.raises(DataError, match="batch_size is 3, which cannot be divided evenly"):
+        stream(tokenize, halved(parts(), 1, 3), blocks=2)
+    with pytest.raises(ConfigError, match=r"parts\[0\].batch_size is 4, but batches mix all"):
+        Mixture(parts=(MixturePart(source=Pydoc(), batch_size=4),), homogeneous_batches=False)

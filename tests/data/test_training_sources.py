@@ -44,7 +44,7 @@ def test_several_files_are_checked_together(tmp_path):
     second = write(tmp_path / "second.jsonl", "cde")
     source = open_source(config.Jsonl(path=(first, second)))
     assert source.most_positives == 1
-    assert source.mean_score_range == pytest.approx(3.0 * 2 / 5)
+    assert source.mean_score_range == pytest.approx(3.0)  # of the rows that have scores
     with pytest.raises(DataError, match=r"second\.jsonl:1: .* this row has none \(3 of 5 rows"):
         source.check_scores(negative=True)
     with pytest.raises(DataError, match=r"first\.jsonl:1: a group needs 2 negatives"):

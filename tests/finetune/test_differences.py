@@ -175,7 +175,7 @@ def test_false_negatives_are_masked_by_text_and_counted(model, tmp_path):
     some[4]["pos"].append(some[6]["neg"][0])  # another known positive is a negative elsewhere
     some[4]["pos_scores"].append(0.0)
     data = write_rows(tmp_path / "rows.jsonl", some)
-    seen = first_batch(model=model, data=data)
+    seen = first_batch("--mask_false_negatives", "True", model=model, data=data)
     batch = seen.batch
     ids = {"query_ids": batch.query_ids, "document_ids": batch.document_ids}
     known = batch.known_positive_ids
@@ -185,7 +185,7 @@ def test_false_negatives_are_masked_by_text_and_counted(model, tmp_path):
     expected = (2 + 2 + 2) / (B * (B * G - 1))
     assert seen.described["masked_share"] == pytest.approx(expected, rel=1e-5)
 
-    kept = first_batch("--mask_false_negatives", "False", model=model, data=data)
+    kept = first_batch(model=model, data=data)
     same(kept.losses, naive.info_nce(kept.queries, kept.documents, 0.02, G)[0])
     assert kept.described["masked_share"] == 0
 
@@ -218,13 +218,19 @@ def test_rows_with_too_few_negatives_are_refused_by_line_or_have_smaller_groups(
 # 5. `no_in_batch_neg` ends a folder's name, and in some modes that does nothing.
 
 
-@pytest.mark.parametrize("one_source", ["True", "False"])
-def test_the_suffix_is_honoured_in_every_mode(model, tmp_path, one_source):
+@pytest.mark.parametrize(
+    ("flags", "in_batch"),
+    [
+        ([], True),
+        (["--same_dataset_within_batch", "True"], False),
+        (["--dataset_rules", "always"], False),
+    ],
+)
+def test_the_suffix_is_honoured_in_every_mode_if_asked_to(model, tmp_path, flags, in_batch):
     folder = tmp_path / "rows-no_in_batch_neg"
     write_rows(folder / "rows.jsonl", rows(B, G - 1))
-    flags = ["--same_dataset_within_batch", one_source]
     seen = first_batch(*flags, model=model, data=f"{folder}/")
-    same(seen.losses, naive.info_nce(seen.queries, seen.documents, 0.02, G, in_batch=False)[0])
+    same(seen.losses, naive.info_nce(seen.queries, seen.documents, 0.02, G, in_batch=in_batch)[0])
 
 
 # 6. A data set smaller than a batch contributes nothing, and rows without a prompt are "None...".
@@ -246,7 +252,7 @@ def test_a_row_without_a_prompt_has_the_instruction_or_nothing(model, tmp_path, 
         if number % 3:
             row["prompt"] = None if number % 3 == 1 else "kad kas:"
     data = write_rows(tmp_path / "rows.jsonl", some)
-    flags = ["--query_instruction_format", "{} : {}"]
+    flags = ["--query_instruction_format", "{} : {}", "--dataset_rules", "always"]
     if instruction:
         flags += ["--query_instruction_for_retrieval", instruction]
     experiment = translated(

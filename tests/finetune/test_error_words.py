@@ -52,7 +52,7 @@ def test_the_table_names_flags_that_are_there_and_fields_that_a_command_sets(pla
         for name in flatten(experiment(place, *flags).model_dump())
     }
     groups = {name[: end.start()] for name in set_by_commands for end in re.finditer(r"\.", name)}
-    told = {"data.train", "data.in_batch", "workdir"}  # in errors of training
+    told = {"data.train", "data.in_batch", "data.batch_size", "workdir"}  # in errors of training
     alone = {"limit", "teacher_temperature", "weight"}  # of configs that are made by themselves
     assert {*set_by_commands, *groups, *told, *alone} >= table.keys()
 
@@ -76,6 +76,7 @@ def test_every_field_that_a_flag_sets_is_called_by_a_flag(place, monkeypatch, fl
 
 
 HELD_OUT = ["--eval_data", "held_out.jsonl", "--eval_steps", 3]
+INSTRUCTED = ["--query_instruction_for_retrieval", "find"]
 DISTILLED = ["--knowledge_distillation", "True"]
 GUIDED = ["--guide_model", "gist"]
 
@@ -96,8 +97,8 @@ GUIDED = ["--guide_model", "gist"]
         ("--train_group_size", 3, []),
         ("--few_negatives", "fewer", []),
         ("--shuffle_ratio", 0.5, []),
-        ("--query_instruction_format", "{}: {}", []),
-        ("--query_instruction_format", "{}: {}", HELD_OUT),
+        ("--query_instruction_format", "{}: {}", INSTRUCTED),
+        ("--query_instruction_format", "{}: {}", [*INSTRUCTED, *HELD_OUT]),
         ("--query_instruction_for_retrieval", "find: ", []),
         ("--passage_instruction_for_retrieval", "text: ", []),
         ("--query_max_len", 9, []),
@@ -121,7 +122,8 @@ GUIDED = ["--guide_model", "gist"]
         ("--relative_to_positive", 0.9, []),
         ("--guide_model", "gist", []),
         ("--guide_margin", 0.1, GUIDED),
-        ("--mask_false_negatives", "False", []),
+        ("--mask_false_negatives", "True", []),
+        ("--dataset_rules", "always", []),
         ("--knowledge_distillation", "True", []),
         ("--kd_loss_type", "m3_kd_loss", DISTILLED),
         ("--teacher_temperature", 3, DISTILLED),
@@ -229,17 +231,20 @@ def test_impossible_values_are_told_by_their_flag(place, flags, words):
     assert not isinstance(error.value.__cause__, pydantic.ValidationError)
 
 
+ALONE = ["--same_dataset_within_batch", "True"]
+
+
 def test_a_loss_without_other_queries_is_told_by_what_the_command_was_given(place, tmp_path):
     data = write_rows(tmp_path / "rows-no_in_batch_neg" / "rows.jsonl", rows(8, 2))
     with pytest.raises(ConfigError) as error, in_flags():
-        experiment(place, "--loss", "align_uniform", data=data.parent)
+        experiment(place, "--loss", "align_uniform", *ALONE, data=data.parent)
     assert str(error.value).startswith(
         "in_batch of a file or folder of --train_data whose name ends in no_in_batch_neg is False, "
         "but align_uniform compares texts of different queries;"
     )
     alone = r"^--train_group_size is 1 and in_batch is False, so no negatives are left"
     with pytest.raises(ConfigError, match=alone), in_flags():
-        experiment(place, "--train_group_size", 1, data=data.parent)
+        experiment(place, "--train_group_size", 1, *ALONE, data=data.parent)
 
 
 @pytest.mark.parametrize(

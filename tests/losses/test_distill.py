@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, PartitionSpec
 
-from contrastive.losses import distill_kl, distill_m3, info_nce
+from contrastive.losses import (
+    DistillKL,
+    DistillM3,
+    InfoNCE,
+    LossInputs,
+    MarginMSE,
+    distill_kl,
+    distill_m3,
+    info_nce,
+)
 
 UNDERFLOW = 1e-25  # as in test_infonce
 
@@ -197,6 +206,33 @@ def test_the_teachers_temperature_sets_how_sure_it_is():
         options = {"temperature": 1.0, "teacher_temperature": temperature}
         found = distill_kl(queries, documents, scores, **options)
         np.testing.assert_allclose(found, [by_hand], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["kl", "m3"])
+def test_rows_without_scores_are_trained_on_without_the_teacher(batch, kind):
+    queries, documents, columns = batch[:3]
+    scores = np.array(columns["teacher_scores"])
+    scores[::2] = np.nan
+    scored = ~np.isnan(scores[:, 0])
+    loss = DistillKL(skip_unscored=True) if kind == "kl" else DistillM3(skip_unscored=True)
+    assert loss.accepts_unscored
+    assert (InfoNCE() + 0.5 * loss).accepts_unscored
+    assert not (loss + MarginMSE()).accepts_unscored
+
+    def losses(queries, documents):
+        inputs = LossInputs(queries, documents, T, {"group_size": G}, scores=jnp.asarray(scores))
+        values = loss(inputs)
+        return jnp.sum(values), values
+
+    gradient = jax.jit(jax.value_and_grad(losses, (0, 1), has_aux=True))
+    (_, values), gradients = gradient(queries, documents)
+    true_loss = naive.distill_kl if kind == "kl" else naive.distill_m3
+    given = true_loss(queries, documents, np.nan_to_num(scores), T, 1.0, cotangent=1.0 * scored)
+    left = naive.info_nce(queries, documents, T, G, cotangent=1.0 * ~scored)
+    without = [np.zeros_like(x) for x in left[:3]] if kind == "kl" else left[:3]
+    np.testing.assert_allclose(values, np.where(scored, given[0], without[0]), rtol=1e-5)
+    for found, one, other in zip(gradients, given[1:3], without[1:3], strict=True):
+        np.testing.assert_allclose(found, one + other, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
