@@ -153,7 +153,13 @@ def _step(model, optimizer, inputs: dict, settings: Options) -> float:
 
 
 def write_tiny_bert(
-    folder: Path | str, words: Sequence[str], *, width: int = 32, depth: int = 2, seed: int = 0
+    folder: Path | str,
+    words: Sequence[str],
+    *,
+    width: int = 32,
+    depth: int = 2,
+    seed: int = 0,
+    length: int = 64,
 ):
     """Write a small random BERT whose tokenizer knows the words and splits at spaces."""
     vocabulary = {word: i for i, word in enumerate([*SPECIAL, *words])}
@@ -168,7 +174,7 @@ def write_tiny_bert(
         cls_token="[CLS]",
         sep_token="[SEP]",
         mask_token="[MASK]",
-        model_max_length=64,
+        model_max_length=length,
     ).save_pretrained(str(folder))
     config = BertConfig(
         vocab_size=len(vocabulary),
@@ -176,7 +182,7 @@ def write_tiny_bert(
         num_hidden_layers=depth,
         num_attention_heads=2,
         intermediate_size=2 * width,
-        max_position_embeddings=64,
+        max_position_embeddings=length,
         # At BERT's own 0.02 all texts would have nearly the same embedding.
         initializer_range=0.2,
     )

@@ -185,6 +185,7 @@ def test_without_in_batch_negatives(folder, case):
     flags, options = CASES[case]
     rows = rows_of_different_texts()
     write(folder / "alone-no_in_batch_neg" / "rows.jsonl", rows)
+    flags = [*flags, "--same_dataset_within_batch", "True"]
     losses, weights, taken = trained(folder, folder / "alone-no_in_batch_neg", *flags)
     batches = batches_of(rows, taken, teacher="--knowledge_distillation" in flags)
     compare(folder, losses, weights, batches, in_batch=False, **options)
@@ -213,14 +214,14 @@ def test_instructions_formats_and_prompts_of_rows(folder):
         compare(folder, losses, weights, batches)
 
 
-def test_false_negatives_count_where_masking_is_switched_off(folder):
+def test_false_negatives_count_unless_they_are_masked(folder):
     rows = rows_of_different_texts()
     for row in rows[1:]:  # one passage is every row's negative, and the first row's positive
         row["neg"][0] = rows[0]["pos"][0]
     data = write(folder / "shared.jsonl", rows)
-    losses, weights, taken = trained(folder, data, "--mask_false_negatives", "False")
+    losses, weights, taken = trained(folder, data)
     compare(folder, losses, weights, batches_of(rows, taken))
-    masked = trained(folder, data)[0]
+    masked = trained(folder, data, "--mask_false_negatives", "True")[0]
     assert np.max(np.abs(np.subtract(masked, losses))) > 0.01
 
 
