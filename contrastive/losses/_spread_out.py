@@ -55,7 +55,10 @@ def spread_out(
 
     loss = w1 M1^2 + w2 max(0, M2 - 1/D), M1, M2 the means of s and s^2 over unrelated pairs
 
-    The loss is averaged over pairs of queries and pairs of documents.
+    The loss is averaged over pairs of queries and pairs of documents. With hard negatives it is not
+    that of sentence-transformers' GlobalOrthogonalRegularizationLoss, which compares positives with
+    positives and n-th negatives with n-th negatives: here each positive is compared with all
+    documents of other queries.
 
     Args:
       queries: Unit vectors [B, D].

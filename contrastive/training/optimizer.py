@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
-from contrastive.lazy import jax, jnp, optax
+from contrastive.lazy import jax, jnp, lax, optax
 from contrastive.settings import Config, PositiveFloat32
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
+
+    from contrastive.types import Params
 
 __all__ = ["Optimizer"]
 
@@ -118,10 +120,37 @@ def group_of(path: tuple[Any, ...], x: Array, frozen: Sequence[str] = ()) -> str
     Returns:
       The group. Weight decay applies to matrices, but not to embedding tables.
     """
-    names = [str(getattr(key, "key", key)) for key in path]
-    part = _FROZEN if any(word in name for word in frozen for name in names) else names[0]
+    names = _names(path)
+    part = _FROZEN if _is_frozen(names, frozen) else names[0]
     table = any("embedding" in name for name in names)
     return f"{part}/{_DECAY if x.ndim > 1 and not table else _KEEP}"
+
+
+def without_frozen(params: Params, frozen: Sequence[str]) -> Params:
+    """Stops the gradient of frozen parameters, which then has no part in any norm.
+
+    Args:
+      params: Parameters of the encoder.
+      frozen: Words; a parameter whose path contains one is frozen.
+
+    Returns:
+      The same parameters.
+    """
+    if not frozen:
+        return params
+
+    def stop(path, x):
+        return lax.stop_gradient(x) if _is_frozen(_names(path), frozen) else x
+
+    return jax.tree_util.tree_map_with_path(stop, params)
+
+
+def _names(path: tuple[Any, ...]) -> list[str]:
+    return [str(getattr(key, "key", key)) for key in path]
+
+
+def _is_frozen(names: Sequence[str], frozen: Sequence[str]) -> bool:
+    return any(word in name for word in frozen for name in names)
 
 
 def stacked(

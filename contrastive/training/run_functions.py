@@ -61,7 +61,14 @@ class RunFunctions:
         """Returns the training step; see `make_train_step`."""
         optimizer = _optimizer(experiment)
         guide = self.guide and self.guide.embedder
-        return make_train_step(self.embedder, self.batch_loss(experiment), optimizer, mesh, guide)
+        return make_train_step(
+            self.embedder,
+            self.batch_loss(experiment),
+            optimizer,
+            mesh,
+            guide,
+            experiment.optimizer.frozen,
+        )
 
     def describe(self, experiment: Experiment, mesh: Mesh | None) -> Describe:
         """Returns the detailed diagnostics; see `make_detailed_diagnostics`."""

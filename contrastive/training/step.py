@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import jax
@@ -17,6 +17,7 @@ from contrastive.devices.mesh import mapped
 from contrastive.models.linen.embedder import Embedder
 from contrastive.temperature._diagnostics import summarize
 from contrastive.training.batch_loss import BatchLoss, Memory
+from contrastive.training.optimizer import without_frozen
 from contrastive.types import Batch, Params
 
 Metrics: TypeAlias = dict[str, Float[Array, ""]]
@@ -77,6 +78,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     mesh: Mesh | None,
     guide: Embedder | None = None,
+    frozen: Sequence[str] = (),
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Creates the training step, ready to be jitted, or vmapped over states for sweeps.
 
@@ -89,6 +91,7 @@ def make_train_step(
       optimizer: Maps gradients to updates.
       mesh: Devices; None if the caller decides, as in a sweep that divides its runs among them.
       guide: Maps tokens to embeddings of a frozen encoder that identifies false negatives.
+      frozen: Words; a parameter of the encoder whose path contains one has no gradient.
 
     Returns:
       A function `(state, batch, diagnosing, guide_params) -> (state, metrics)`; `guide_params` is
@@ -114,8 +117,9 @@ def make_train_step(
         rows = {name: x[batch.numbers] for name, x in state.memory.items()}
 
         def mean_loss(params, rows):
-            queries = embedder.embed(params["encoder"], batch.queries, seeds[0])
-            documents = embedder.embed(params["encoder"], batch.documents, seeds[1])
+            encoder = without_frozen(params["encoder"], frozen)
+            queries = embedder.embed(encoder, batch.queries, seeds[0])
+            documents = embedder.embed(encoder, batch.documents, seeds[1])
             scalars = batch_loss.scalars(params, state.step, rows)
             of_batch = mapped(batch_loss.losses, mesh)
             losses, memory = of_batch(queries, documents, scalars, {**columns, **rows})

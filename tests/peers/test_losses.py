@@ -176,6 +176,25 @@ def test_gist_embed(negatives, directions, margin):
     )
 
 
+def test_gist_embed_keeps_what_the_guide_scores_like_the_positive():
+    # Three rows of one text: each is a tie with the positive of the other two.
+    our_guides, (queries, documents) = guides(0)
+    queries[1:3], documents[1:3] = queries[0], documents[0]
+    our_guides = {
+        name: similarity.normalize(jnp.asarray(x.reshape(len(x), -1).numpy()))
+        for name, x in (("guide_queries", queries), ("guide_documents", documents))
+    }
+    own_queries, own_documents = embeddings()
+    own_queries[1:3], own_documents[1:3] = own_queries[0], own_documents[0]
+    compare(
+        cosines(losses.info_nce, directions=(PAIRS[:1],), **our_guides),
+        gist_embed((queries, documents), PAIRS[:1]),
+        own_queries,
+        own_documents,
+        temperature=TEMPERATURE,
+    )
+
+
 # Of triplets, document_to_document is against other queries' hard negatives too, where
 # contrast_positives is against their positives alone.
 def test_gist_embed_of_triplets_contrasts_positives():

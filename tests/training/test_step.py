@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -276,6 +277,22 @@ def test_schedules_end_at_the_final_learning_rate(kind):
     settings = config.Optimizer(schedule=kind, learning_rate=1.0, final_learning_rate=0.2)
     schedule = make_schedule(settings, steps=20)
     assert [float(schedule(step)) for step in (0, 10, 20)] == pytest.approx([1.0, 0.6, 0.2])
+
+
+def test_frozen_parameters_have_no_part_in_any_norm(reference):
+    optimizer = make_optimizer(OPTIMIZER.replace(frozen=("embedding",)), steps=10)
+    step = make_train_step(embedder(), OBJECTIVE, optimizer, ONE, frozen=("embedding",))
+    state = first_state()
+    frozen_state = dataclasses.replace(state, opt_state=optimizer.init(state.params))
+    _, metrics = jax.jit(step)(frozen_state, batch(), np.bool_(False))
+    norms = {name: float(x) for name, x in metrics.items() if name.startswith("grad_norm/")}
+    expected = {name: float(x) for name, x in reference[1].items() if name in norms}
+    tables = [name for name in norms if "embedding" in name]
+    assert tables
+    for name, norm in norms.items():
+        assert norm == pytest.approx(0.0 if name in tables else expected[name], rel=1e-5)
+    whole = math.hypot(*norms.values())
+    assert float(metrics["grad_norm"]) == pytest.approx(whole, rel=1e-5)
 
 
 def test_fsdp_must_divide_the_devices():

@@ -39,7 +39,7 @@ class TextInfo(NamedTuple):
       owner_id: Text id of the owner if the document is one of its positives, else 0.
       guide: A guide's embedding of the text.
       similarity_limit: Similarity at or above which another text is not a negative of the query.
-      guide_limit: The same for the guide's similarity.
+      guide_limit: Similarity to the guide above which another text is not a negative of the query.
       given: Arrays that the loss passes to its own functions, by name.
     """
 
@@ -211,20 +211,24 @@ def keep_negatives(
 
 
 def _below_limits(similarities: Tile, rows: TextInfo, columns: TextInfo) -> Bool[Array, "b n"]:
-    """Mask of pairs below the limits by more than rounding; a tie is not a negative."""
+    """Mask of pairs that the limits leave.
+
+    At the limit of its similarity a text is not a negative; at that of a guide it is, as in
+    sentence-transformers. Equal texts are at a limit whatever rounding does to them.
+    """
     keep = jnp.ones(similarities.shape, bool)
     if rows.similarity_limit is not None:
-        keep &= similarities < _surely(rows.similarity_limit)
+        keep &= similarities < _moved(rows.similarity_limit, -_ROUNDING)
     if rows.guide_limit is not None:
         assert rows.guide is not None
         assert columns.guide is not None
-        keep &= dot(rows.guide, columns.guide) < _surely(rows.guide_limit)
+        keep &= dot(rows.guide, columns.guide) <= _moved(rows.guide_limit, _ROUNDING)
     return keep
 
 
-def _surely(limit: Float[Array, " b"]) -> Float[Array, "b 1"]:
+def _moved(limit: Float[Array, " b"], share: float) -> Float[Array, "b 1"]:
     finite = jnp.where(jnp.isfinite(limit), limit, 0.0)
-    return (limit - _ROUNDING * jnp.maximum(jnp.abs(finite), 1.0))[:, None]
+    return (limit + share * jnp.maximum(jnp.abs(finite), 1.0))[:, None]
 
 
 # Rounding error of a float32 similarity of unit vectors, which varies with the product's shape.

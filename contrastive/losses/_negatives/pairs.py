@@ -34,7 +34,8 @@ class Pairs(TypedDict, total=False):
         the positive's; 0.95 in NV-Retriever (arXiv:2407.15831).
       guide_queries: A guide's embeddings of the queries [B, E], normalized.
       guide_documents: A guide's embeddings of the documents [N, E], normalized. A document that the
-        guide scores above the positive is not a negative (GISTEmbed, arXiv:2402.16829).
+        guide scores above the positive is not a negative (GISTEmbed, arXiv:2402.16829); one that it
+        scores equal is.
       guide_margin: Minimum margin by which the guide must score a negative below the positive.
       tile: Maximum number of rows and of columns per tile; None chooses a size.
       axis_name: Mapped axis or axes (`shard_map`, `pmap`) of devices whose documents are negatives
