@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from contrastive.errors import ConfigError
+from contrastive.errors import ConfigError, UserError
+from contrastive.files import read_json
 from contrastive.finetune.arguments import LossArguments
 from contrastive.finetune.parsing import Arguments
+from contrastive.interop.hub import local_folder
 from contrastive.losses._distill_kl import DistillKL
 from contrastive.losses._distill_m3 import DistillM3
 from contrastive.losses._loss import Sum
 from contrastive.parts import KIND
 
+_FILE = "config.json"
 
-def loss_settings(given: Arguments, negative_groups: int) -> dict[str, Any]:
+
+def loss_settings(given: Arguments, negative_groups: int, notices: list[str]) -> dict[str, Any]:
     """Returns the objective that flags describe.
 
     Args:
       given: The arguments of the command.
       negative_groups: Number of parts of the batch within which documents are negatives.
+      notices: Notices for the user, to which those about the loss are added.
 
     Returns:
       Fields of `Objective`, which are validated with the experiment.
@@ -40,7 +45,7 @@ def loss_settings(given: Arguments, negative_groups: int) -> dict[str, Any]:
         "relative_to_positive": loss.relative_to_positive,
         "guide": _guide(given),
         "mask_false_negatives": loss.mask_false_negatives,
-        "matryoshka_dims": _matryoshka_dims(given),
+        "matryoshka_dims": _matryoshka_dims(given, notices),
         "negative_groups": negative_groups,
     }
 
@@ -104,7 +109,7 @@ def _guide(arguments: Arguments) -> dict[str, Any] | None:
     }
 
 
-def _matryoshka_dims(arguments: Arguments) -> tuple[int, ...]:
+def _matryoshka_dims(arguments: Arguments, notices: list[str]) -> tuple[int, ...]:
     dims = arguments.loss.mrl_dims
     if arguments.loss.use_mrl and not dims:
         raise ConfigError("--use_mrl needs widths; add them, for example --mrl_dims 64 128 256")
@@ -113,4 +118,24 @@ def _matryoshka_dims(arguments: Arguments) -> tuple[int, ...]:
             f"--mrl_dims is {' '.join(map(str, dims))}, but has no effect without --use_mrl; add "
             "--use_mrl True, or remove --mrl_dims"
         )
-    return tuple(dims)
+    width = _width(arguments) if dims else None
+    if width is None or max(dims) <= width:
+        return tuple(dims)
+    notices.append(
+        f"--mrl_dims is {' '.join(map(str, dims))}, but embeddings have width {width}, which "
+        "replaces larger widths, as in FlagEmbedding"
+    )
+    return tuple(min(dim, width) for dim in dims)
+
+
+def _width(arguments: Arguments) -> int | None:
+    """Returns the width of the checkpoint's embeddings; None if its config.json does not say."""
+    model = arguments.model
+    try:
+        config = read_json(
+            local_folder(model.model_name_or_path, cache_dir=model.cache_dir) / _FILE
+        )
+    except (UserError, OSError, ValueError):  # which are reported when the checkpoint is loaded
+        return None
+    width = config.get("hidden_size") if isinstance(config, dict) else None
+    return width if isinstance(width, int) else None

@@ -66,7 +66,7 @@ def translate(given: Arguments, devices: int) -> Translated:
         "model": _checkpoint(given.model, given.encoder, notices),
         "pooling": given.encoder.sentence_pooling_method,
         "normalize": given.encoder.normalize_embeddings,
-        "loss": loss_settings(given, batch.negative_groups),
+        "loss": loss_settings(given, batch.negative_groups, notices),
         "optimizer": _optimizer(given, steps),
         "chunk_tokens": _chunk_tokens(given),
         "fsdp": given.trainer.fsdp_devices,
@@ -186,7 +186,14 @@ def _row_prompt(given: Arguments) -> str:
 def _prompt(name: str, instruction: str | None, form: str) -> str:
     """Returns the prompt of an instruction and its format; empty if there is no instruction."""
     form = form.replace("\\n", "\n")
-    if form.count("{}") != 2 or not form.endswith("{}"):
+    before, _, after = form.rpartition("{}")
+    if before.count("{}") == 1 and after:
+        raise ConfigError(
+            f"--{name}_instruction_format is {form!r}, with {after!r} after the {name}, which "
+            "FlagEmbedding adds; here it cannot be, because model folders have no place for it: put "
+            f"it into the rows, and after every {name} that you encode, and end the format in {{}}"
+        )
+    if form.count("{}") != 2:
         raise ConfigError(
             f"--{name}_instruction_format is {form!r}, but must contain {{}} twice, for the "
             f"instruction and, at the end, the {name}"

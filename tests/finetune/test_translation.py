@@ -281,6 +281,17 @@ def test_distillation(data, flag, loss):
     assert given.loss.function == loss
 
 
+def test_widths_above_the_models_are_replaced_by_it(data, tmp_path):
+    (tmp_path / "config.json").write_text('{"hidden_size": 48}')
+    flags = ["--use_mrl", "--mrl_dims", 64, 48, 16]
+    found, said = translated(*flags, data=data, model=tmp_path)
+    assert found.loss.matryoshka_dims == (48, 48, 16)
+    assert any("--mrl_dims is 64 48 16, but embeddings have width 48" in line for line in said)
+    found, said = translated(*flags[:1], "--mrl_dims", 48, 16, data=data, model=tmp_path)
+    assert found.loss.matryoshka_dims == (48, 16)
+    assert not any("--mrl_dims" in line for line in said)
+
+
 def test_distillation_beside_a_loss_with_settings(data):
     flags = ["--knowledge_distillation", "True", "--loss_options", "margin=0.1"]
     given = experiment(data, *flags).loss.function
@@ -330,8 +341,17 @@ def test_instructions_are_put_into_their_formats(data, flags, query, passage, ro
 
 
 @pytest.mark.parametrize("side", ["query", "passage"])
-@pytest.mark.parametrize("form", ["{}", "{}{}{}", "{}{}</s>", "{} says {}.", "no braces"])
-def test_formats_that_could_not_be_kept_with_the_model_are_refused(data, side, form):
+@pytest.mark.parametrize(("form", "after"), [("{}{}</s>", "'</s>'"), ("{} says {}.", r"'\.'")])
+def test_text_after_a_text_is_refused_by_name(data, side, form, after):
+    with pytest.raises(
+        ConfigError, match=f"--{side}_.*, with {after} after the {side}, which Flag"
+    ):
+        experiment(data, f"--{side}_instruction_format", form)
+
+
+@pytest.mark.parametrize("side", ["query", "passage"])
+@pytest.mark.parametrize("form", ["{}", "{}{}{}", "no braces"])
+def test_formats_without_two_places_are_refused(data, side, form):
     with pytest.raises(
         ConfigError, match=f"--{side}_instruction_format is .* for the instruction and, at"
     ):
