@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from contrastive.errors import ConfigError, UserError
-from contrastive.files import read_json
 from contrastive.finetune.arguments import LossArguments
 from contrastive.finetune.parsing import Arguments
 from contrastive.interop.hub import local_folder
+from contrastive.json_files import read_json
 from contrastive.losses._distill_kl import DistillKL
 from contrastive.losses._distill_m3 import DistillM3
 from contrastive.losses._loss import Sum
 from contrastive.parts import KIND
-
-_FILE = "config.json"
 
 
 def loss_settings(given: Arguments, negative_groups: int, notices: list[str]) -> dict[str, Any]:
@@ -132,10 +130,9 @@ def _width(arguments: Arguments) -> int | None:
     """Returns the width of the checkpoint's embeddings; None if its config.json does not say."""
     model = arguments.model
     try:
-        config = read_json(
-            local_folder(model.model_name_or_path, cache_dir=model.cache_dir) / _FILE
-        )
-    except (UserError, OSError, ValueError):  # which are reported when the checkpoint is loaded
+        folder = local_folder(model.model_name_or_path, cache_dir=model.cache_dir)
+        config = read_json(folder / "config.json", dict[str, Any])
+    except UserError:  # which is reported when the checkpoint is loaded
         return None
-    width = config.get("hidden_size") if isinstance(config, dict) else None
+    width = config.get("hidden_size")
     return width if isinstance(width, int) else None

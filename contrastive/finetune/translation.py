@@ -190,8 +190,8 @@ def _prompt(name: str, instruction: str | None, form: str) -> str:
     if before.count("{}") == 1 and after:
         raise ConfigError(
             f"--{name}_instruction_format is {form!r}, with {after!r} after the {name}, which "
-            "FlagEmbedding adds; here it cannot be, because model folders have no place for it: put "
-            f"it into the rows, and after every {name} that you encode, and end the format in {{}}"
+            "FlagEmbedding adds; here it cannot be, because model folders have no place for it. "
+            f"Put it into the rows, and after every {name} that you encode; end the format in {{}}"
         )
     if form.count("{}") != 2:
         raise ConfigError(

@@ -272,7 +272,6 @@ def test_a_loss_without_other_queries_is_told_by_what_the_command_was_given(plac
             r"\(see --train_group_size, --few_negatives\)$",
         ),
         (["--query_max_len", 99], ConfigError, r"^--query_max_len is 99, but the model has"),
-        (["--use_mrl", "True", "--mrl_dims", 99], ConfigError, r"^--mrl_dims contains 99, but"),
         (["--fsdp_devices", 3], ConfigError, r"^--fsdp_devices is 3, which does not divide 8"),
         (
             ["--loss", "margin_mse", "--train_group_size", 1],
