@@ -12,6 +12,7 @@ import tokenizers
 from contrastive.digests import DIGEST, digests, sealed
 from contrastive.errors import FolderError
 from contrastive.interop.hf_import import files_read
+from contrastive.interop.model_card import Training, has_own_card, model_card, write_card
 from contrastive.interop.model_files import OURS, read_ours
 from contrastive.interop.pretrained import PretrainedModel
 from contrastive.interop.weights import to_torch, write_weights
@@ -24,7 +25,7 @@ _ST = "sentence_transformers.models."
 _FLOAT32 = {"torch_dtype": "float32", "dtype": "float32"}
 
 
-def save(folder: Path, model: PretrainedModel) -> str:
+def save(folder: Path, model: PretrainedModel, training: Training | None = None) -> str:
     """Writes a complete sentence-transformers folder: weights, pooling, normalization, length.
 
     The folder is replaced as a whole: an older model in it stays until the new one is complete.
@@ -37,6 +38,7 @@ def save(folder: Path, model: PretrainedModel) -> str:
     Args:
       folder: Output folder, created if necessary.
       model: The model; its pooling and normalization must be set.
+      training: How it was trained, for the README.md; None if unknown.
 
     Returns:
       The digest of the model.
@@ -49,6 +51,8 @@ def save(folder: Path, model: PretrainedModel) -> str:
         kept = {name: getattr(model, name) for name in _KEPT}
         about = sealed({**kept, **about, "files": digests(new, files_read(new))})
         _write(new / OURS, about)
+        if not has_own_card(folder):
+            write_card(new, model_card(model, training))
     return about[DIGEST]
 
 

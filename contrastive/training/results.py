@@ -18,9 +18,11 @@ from contrastive.devices import distributed
 from contrastive.encoding import host_arrays
 from contrastive.files import write_json
 from contrastive.interop.hf_export import model_digest, save
+from contrastive.interop.model_card import model_card, write_card
 from contrastive.json_files import read_json
 from contrastive.tasks._suite import Evaluated, Suite
 from contrastive.training.build import BuiltRun
+from contrastive.training.card import training_facts
 from contrastive.training.experiment import Experiment
 from contrastive.training.loop import Trained
 from contrastive.training.stored import EXAMPLES, RESULTS
@@ -56,15 +58,16 @@ def write_results(
     scalars = batch_loss.scalars(params, trained.state.step, trained.state.memory)
     temperature = float(scalars["temperature"])
     on_host = host_arrays(params["encoder"], built.encoder.mesh)
+    (best,), (best_step,) = trained.progress.best, trained.progress.best_step
     digest = None
     if distributed.is_first():  # before the evaluators, which may fail
         model = dataclasses.replace(
             built.functions.start.model, params=on_host, temperature=temperature
         )
-        digest = save(model_folder, model)
+        facts = training_facts(config, built.functions.examples, best_step or trained.step)
+        digest = save(model_folder, model, facts)
     encoder = built.encoder.with_params(params["encoder"])
     evaluated = (built.final_evaluators or built.evaluators).evaluate(encoder)
-    (best,), (best_step,) = trained.progress.best, trained.progress.best_step
     results: Results = {
         "name": config.name,
         "command": command(),
@@ -84,6 +87,8 @@ def write_results(
     }
     if distributed.is_first():
         write_examples(workdir, config.final_split, {0: evaluated})
+        facts = dataclasses.replace(facts, scores=results.get("scores", {}))
+        write_card(model_folder, model_card(model, facts))
         write_json(workdir / RESULTS, results)
     return results
 

@@ -22,6 +22,7 @@ from contrastive.finetune.command import finetune
 STEPS = 20
 FILES = {
     "1_Pooling/config.json",
+    "README.md",
     "config.json",
     "config_sentence_transformers.json",
     "contrastive.json",
@@ -119,6 +120,9 @@ def test_the_best_on_eval_data_is_what_comes_out(place, finished):
     assert best != STEPS
     results = json.loads((folder / "training" / "results.json").read_text())
     assert results["best_step"] == best
+    card = (folder / "README.md").read_text()
+    assert f"| {name} | {scores[best]:.4f} |" in card
+    assert f"| steps | {best} |" in card
     task = Retrieval(Jsonl(path=str(place / "held_out.jsonl")))
     assert task.evaluate(Encoder.from_pretrained(folder), task.load())["nDCG@10"] == pytest.approx(
         scores[best], abs=1e-6
