@@ -48,6 +48,7 @@ def check(workdir: Path, config: Experiment, *, overwrite: bool = False) -> None
                     f"{workdir} belongs to a run with another config:\n"
                     f"{_lines(different, name)}\n"
                     "Choose another folder, or use the settings it was started with to resume it"
+                    f"{_about_steps(different, name)}"
                 ),
                 see=("workdir",),
             )
@@ -95,6 +96,16 @@ def _stored_config(workdir: Path) -> object:
         return read_json(workdir / _CONFIG, Any)
     except FolderError:
         return None
+
+
+def _about_steps(different: Sequence[str], name: Naming) -> str:
+    """Returns how to train for more steps, if the number of steps is among the differences."""
+    if not any(line.startswith("steps: ") for line in different):
+        return ""
+    return (
+        ". A run cannot be extended, because its learning rate depends on the number of steps: to "
+        f"train its model further, start another run with that model as {name('model.name')}"
+    )
 
 
 def _lines(different: Sequence[str], name: Naming) -> str:

@@ -166,6 +166,16 @@ def test_another_config_is_told_by_the_flag_that_was_changed(
     assert last.endswith("(see --output_dir)")
 
 
+def test_a_run_that_is_given_more_steps_is_told_how_to_go_on(place, tmp_path):
+    shorter, longer = (experiment(place, "--max_steps", steps) for steps in (4, 6))
+    with claimed(tmp_path / "run", shorter, {}):
+        pass
+    with pytest.raises(FolderError) as error, in_flags(), claimed(tmp_path / "run", longer, {}):
+        pass
+    assert "A run cannot be extended" in str(error.value)
+    assert "start another run with that model as --model_name_or_path" in str(error.value)
+
+
 def test_a_run_of_a_renamed_folder_is_the_same(place):
     assert experiment(place, "--output_dir", "a") == experiment(place, "--output_dir", "b")
 
