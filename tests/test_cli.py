@@ -140,6 +140,8 @@ def test_encode_and_search(run, tmp_path):
     assert "class Queue" in found
     assert "1.000" in found
     assert "similarity" in contrastive("search", run, "parse a date")
+    (tmp_path / "marked.txt").write_text("\n".join(texts[:1]), encoding="utf-8-sig")
+    assert "1.000" in contrastive("search", run, texts[0], "--corpus", tmp_path / "marked.txt")
 
 
 def test_vectors_of_before_stay_until_new_ones_are_whole(run, tmp_path):

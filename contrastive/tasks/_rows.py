@@ -29,7 +29,8 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
             for number, line in enumerate(file, start=1):
-                yield f"{path}:{number}", line.decode()
+                # Editors of Windows put a byte order mark before the first line.
+                yield f"{path}:{number}", line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}:{number}: {error}") from None
     except (EOFError, zlib.error, OSError) as error:

@@ -50,6 +50,19 @@ def test_a_folder_is_read_as_written(folder, packed, header):
     assert task.name == f"{folder.name} test"
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_byte_order_marks_are_no_text(folder, packed):
+    expected = load_beir(folder)
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        marked = b"\xef\xbb\xbf" + path.read_bytes()
+        if packed and path.suffix == ".jsonl":
+            path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(marked))
+            path.unlink()
+        else:
+            path.write_bytes(marked)
+    assert load_beir(folder) == expected
+
+
 ROWS = {
     "no JSON": (b'{"_id": "d2"', ""),
     "blank": (b"", ""),
