@@ -24,5 +24,7 @@ class Guide(Config):
     """Folder for downloads from the Hub; None is the Hub's default cache."""
     margin: float = 0.0
     """Minimum difference between the guide's scores of the positive and of a negative."""
+    relative_margin: float = 0.0
+    """The same, as a fraction of the guide's score of the positive; both are added."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype of the guide's layers."""

@@ -238,6 +238,7 @@ class BatchLoss:
         known: Any = {name: value for name, value in columns.items() if name in _PAIRS}
         if objective.guide is not None:
             known["guide_margin"] = objective.guide.margin
+            known["guide_relative_margin"] = objective.guide.relative_margin
         return Pairs(
             group_size=self.group_size,
             in_batch=objective.in_batch,

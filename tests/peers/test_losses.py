@@ -176,6 +176,17 @@ def test_gist_embed(negatives, directions, margin):
     )
 
 
+def test_gist_embed_with_a_relative_margin():
+    our_guides, their_guides = guides(1)
+    options = {"directions": (PAIRS[:1],), "guide_relative_margin": 0.2, "group_size": 2}
+    compare(
+        cosines(losses.info_nce, **options, **our_guides),
+        gist_embed(their_guides, PAIRS[:1], margin_strategy="relative", margin=0.2),
+        *embeddings(1),
+        temperature=TEMPERATURE,
+    )
+
+
 def test_gist_embed_keeps_what_the_guide_scores_like_the_positive():
     # Three rows of one text: each is a tie with the positive of the other two.
     our_guides, (queries, documents) = guides(0)
@@ -215,7 +226,6 @@ def test_gist_embed_of_triplets_contrasts_positives():
     compare(ours, gist_embed(their_guides, PAIRS[::2]), *embeddings(1), temperature=TEMPERATURE)
 
 
-# Ours is relative for the model's own similarities alone; below a guide's, the margin is absolute.
 @pytest.mark.parametrize(
     ("strategy", "limit"),
     [("absolute", {"above_positive": -0.2}), ("relative", {"relative_to_positive": 0.8})],

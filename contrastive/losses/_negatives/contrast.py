@@ -261,7 +261,9 @@ def contrast(
         limits["similarity_limit"] = lower_limit(own, above, share)
     if known["guide_queries"] is not None:
         guides = lax.stop_gradient((known["guide_queries"], known["guide_documents"]))
-        limits["guide_limit"] = to_own(*guides, group_size)[:, 0] - known["guide_margin"]
+        own = to_own(*guides, group_size)[:, 0]
+        margin = known["guide_margin"] + known["guide_relative_margin"] * jnp.abs(own)
+        limits["guide_limit"] = own - margin
     return Contrast(
         queries,
         documents,
@@ -282,6 +284,7 @@ _UNLESS_GIVEN: dict[str, Any] = {
     "positives": 1,
     "in_batch": True,
     "guide_margin": 0.0,
+    "guide_relative_margin": 0.0,
     "ring": False,
 }
 

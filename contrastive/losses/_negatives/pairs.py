@@ -37,6 +37,7 @@ class Pairs(TypedDict, total=False):
         guide scores above the positive is not a negative (GISTEmbed, arXiv:2402.16829); one that it
         scores equal is.
       guide_margin: Minimum margin by which the guide must score a negative below the positive.
+      guide_relative_margin: The same, as a fraction of the positive's score; both are added.
       tile: Maximum number of rows and of columns per tile; None chooses a size.
       axis_name: Mapped axis or axes (`shard_map`, `pmap`) of devices whose documents are negatives
         too.
@@ -57,6 +58,7 @@ class Pairs(TypedDict, total=False):
     guide_queries: Float[Array, "B E"] | None
     guide_documents: Float[Array, "N E"] | None
     guide_margin: float
+    guide_relative_margin: float
     tile: int | None
     axis_name: Axis
     ring: bool
