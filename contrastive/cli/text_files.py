@@ -28,7 +28,7 @@ def read_texts(path: Path) -> list[str]:
 
         return read_columns(str(path), text=text)[0]
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8, at byte {error.start + 1}") from None
     texts = lines[:-1] if lines[-1] == "" else lines
