@@ -31,6 +31,7 @@ def with_pooling(translated: Translated) -> Translated:
     if stored is None:
         notice = f"{folder} does not say how it pools, so the pooling is {_DEFAULT}"
     else:
-        notice = f"the pooling is {stored}, as {folder} says"
+        theirs = "" if stored == _DEFAULT else f"; FlagEmbedding would pool by {_DEFAULT}"
+        notice = f"the pooling is {stored}, as {folder} says{theirs}"
     notice += "; --sentence_pooling_method chooses another"
     return Translated(experiment.replace(pooling=stored or _DEFAULT), [*notices, notice])

@@ -113,6 +113,21 @@ def test_what_a_part_does_not_say_is_as_the_data_says(tmp_path):
         training_sources(data, open_sources(data), **prompts, scores=True)
 
 
+def test_some_rows_must_have_scores_where_others_may_be_without(tmp_path):
+    without = write(tmp_path / "without.jsonl", "ab")
+    scored = write(tmp_path / "scored.jsonl", "c", pos_scores=[4.0], neg_scores=[1.0])
+
+    def sources(*paths):
+        parts = tuple(config.MixturePart(source=config.Jsonl(path=path)) for path in paths)
+        data = config.Data(train=config.Mixture(parts=parts), group_size=2)
+        options = {"query_prompt": "", "document_prompt": "", "scores": True, "unscored": True}
+        return training_sources(data, open_sources(data), **options)
+
+    assert [len(part.examples) for part in sources(without, scored)] == [2, 1]
+    with pytest.raises(DataError, match="but no row has them; add them to some rows"):
+        sources(without)
+
+
 def test_parts_are_weighted_all_or_by_their_sizes(tmp_path):
     paths = [write(tmp_path / f"{name}.jsonl", "q" * n) for n, name in enumerate("abc", start=1)]
 

@@ -25,5 +25,6 @@ def test_a_checkpoint_pools_as_it_says_unless_a_flag_chooses(tmp_path):
         experiment, notices = translated(model=folder, data=data)
         assert experiment.pooling == pooling
         assert f"the pooling is {pooling}, as {folder} says" in notices[-1]
+        assert ("FlagEmbedding would pool by cls" in notices[-1]) == (pooling != "cls")
         chosen = translated("--sentence_pooling_method", "cls", model=folder, data=data)
         assert chosen.experiment.pooling == "cls"
