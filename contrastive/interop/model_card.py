@@ -32,6 +32,7 @@ class Training:
       batch_size: Number of queries per step.
       learning_rate: Peak learning rate.
       scores: Scores of the model by evaluator and metric; empty if it has not been evaluated.
+      split: Split of the scores, such as `test`.
       selected: Whether the data of these scores also selected the checkpoint.
     """
 
@@ -44,6 +45,7 @@ class Training:
     batch_size: int
     learning_rate: float
     scores: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    split: str = ""
     selected: bool = False
 
 
@@ -96,19 +98,19 @@ def _metadata(model: PretrainedModel, training: Training | None) -> str:
         if _is_hub_name(training.base_model):
             values["base_model"] = training.base_model
         if training.scores:
-            values["model-index"] = [{"name": training.name, "results": _results(training.scores)}]
+            values["model-index"] = [{"name": training.name, "results": _results(training)}]
     values["tags"] = list(dict.fromkeys(tags))
     return "".join(f"{key}: {json.dumps(value)}\n" for key, value in values.items())
 
 
-def _results(scores: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+def _results(training: Training) -> list[dict[str, Any]]:
     return [
         {
             "task": {"type": "sentence-similarity"},
-            "dataset": {"name": evaluator, "type": "custom"},
+            "dataset": {"name": evaluator, "type": "custom", "split": training.split},
             "metrics": [{"type": metric, "value": value} for metric, value in metrics.items()],
         }
-        for evaluator, metrics in scores.items()
+        for evaluator, metrics in training.scores.items()
     ]
 
 
@@ -257,7 +259,7 @@ def _training(training: Training) -> Iterator[str]:
     ]
     yield _table("setting", "", [(name, value.replace("|", "\\|")) for name, value in rows])
     if training.scores:
-        yield "## Scores"
+        yield f"## Scores on {training.split} data"
         if training.selected:
             yield "The data of these scores also selected the checkpoint, so they are optimistic."
         yield _table(

@@ -38,6 +38,7 @@ def training_facts(
         batch_size=config.batch_size,
         learning_rate=config.optimizer.learning_rate,
         scores=scores or {},
+        split=config.final_split,
         selected=not config.final_evaluators and config.selection is not None,
     )
 

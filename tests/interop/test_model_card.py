@@ -20,6 +20,7 @@ TRAINING = Training(
     batch_size=32,
     learning_rate=1e-5,
     scores={"dev": {"nDCG@10": 0.25, "MRR@10": 0.5}, "sts": {"spearman": 0.75}},
+    split="test",
 )
 
 
@@ -42,6 +43,7 @@ def test_the_hub_reads_its_metadata(model):
     assert {"loss:info_nce", "loss:distill_kl", "dataset_size:1234"} <= set(data.tags)
     assert data.model_name == TRAINING.name
     scores = {(x.dataset_name, x.metric_type): x.metric_value for x in data.eval_results}
+    assert {x.dataset_split for x in data.eval_results} == {"test"}
     assert scores == {("dev", "nDCG@10"): 0.25, ("dev", "MRR@10"): 0.5, ("sts", "spearman"): 0.75}
 
 
@@ -54,6 +56,7 @@ def test_it_tells_what_a_reader_asks(model):
         "| data | rows.jsonl, others.jsonl |",
         "| started from | BAAI/bge-small-en-v1.5 |",
         "| examples | 1,234 |",
+        "## Scores on test data",
         "| dev/nDCG@10 | 0.2500 |",
     ):
         assert line in card.splitlines()
