@@ -234,4 +234,6 @@ def _traits(workdir: Path) -> dict[str, Any]:
     path = workdir / _PARTS
     if not path.exists():
         return {}
-    return read_json(path, dict[str, dict[str, Any]], remedy="remove it; a resumed run restores it")
+    remedy = "remove it; a resumed run restores it"
+    stored = read_json(path, dict[str, dict[str, Any] | None], remedy=remedy)
+    return {kind: traits for kind, traits in stored.items() if traits is not None}
