@@ -52,7 +52,8 @@ def script(folder, words):
 def stopped(folder, words, log, number):
     """Exit status and errors of a script whose command gets a signal while it trains."""
     with script(folder, words) as shell:
-        while shell.poll() is None and not list(folder.glob(log)):
+        # The log is opened before the first step, and written after it.
+        while shell.poll() is None and not any(x.stat().st_size for x in folder.glob(log)):
             time.sleep(0.05)
         trainer = Path(f"/proc/{shell.pid}/task/{shell.pid}/children").read_text().split()[0]
         os.kill(int(trainer), number)

@@ -30,7 +30,7 @@ def test_rows_become_examples(rows):
     assert list(source) == EXAMPLES
     assert len(source) == 3
     assert source.most_positives == 2
-    assert source.mean_score_range == pytest.approx(2.5 / 3)
+    assert source.mean_score_range == pytest.approx(2.5)  # of the only row with scores
     assert (source.count("prompt"), source.count("type")) == (1, 1)
     assert source.count("batch_size") == (1 if rows is ROWS else 0)
     assert repr(source) == "mine"

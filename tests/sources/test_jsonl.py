@@ -175,7 +175,7 @@ def test_teachers_scores_prompt_and_type_are_read_and_null_is_as_if_missing(tmp_
     ]
     with pytest.raises(DataError, match=r"rows.jsonl:2: .*\(2 of 4 rows\)"):
         source.check_scores(negative=True)
-    assert source.mean_score_range == pytest.approx(3.5 / 4)
+    assert source.mean_score_range == pytest.approx(3.5 / 2)  # of two rows with scores
 
 
 def test_shares_of_relevance_are_not_negative(tmp_path):
