@@ -8,6 +8,7 @@ from pathlib import Path
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tqdm import tqdm
 
 from contrastive.cache import cached_file
 from contrastive.data.config import Data, Pretrained, WordPiece
@@ -54,13 +55,14 @@ def _wordpiece(settings: WordPiece, source: Examples) -> tokenizers.Tokenizer:
 
 
 class _Texts:
-    """Iterates over all texts of a source, as often as needed."""
+    """Iterates over all texts of a source, as often as needed, with a progress bar."""
 
     def __init__(self, source: Examples):
         self._source = source
 
     def __iter__(self) -> Iterator[str]:
-        for number in range(len(self._source)):
+        rows = range(len(self._source))
+        for number in tqdm(rows, desc="training a tokenizer", unit=" rows", leave=False, delay=2):
             example = self._source[number]
             yield from (example.query, *example.positives, *example.negatives)
 
