@@ -226,6 +226,7 @@ def test_evaluate_on_a_beir_folder(run, tmp_path):
         ),
         (["search", "nowhere", "words"], "is nowhere the folder of a run"),
         (["encode", "nowhere", "--input", "nothing.txt", "--output", "x"], "nothing.txt: no such"),
+        (["report", "nowhere", "--output", "x/y.html"], "there is no folder x; create it first"),
     ],
 )
 def test_mistakes_are_answered_in_a_line(arguments, words):

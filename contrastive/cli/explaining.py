@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import tyro
 
+from contrastive.cli.models import check_output
 from contrastive.cli.stopping import stoppable
 
 
@@ -43,6 +44,8 @@ def report(
     from contrastive.interop.run_model import run_folder
     from contrastive.lazy import optional
 
+    if output is not None:
+        check_output(output)
     write_report = optional("contrastive.reports.page", "report").write_report
     print(f"report: {write_report(list(map(run_folder, folders)), output)}")
 

@@ -61,8 +61,8 @@ def evaluate(
       FolderError: If the model cannot be loaded.
     """
     evaluators = _evaluators(paths, split, classification, tasks)
-    if output is not None and not output.absolute().parent.is_dir():
-        raise ConfigError(f"--output {output}: there is no folder {output.parent}; create it first")
+    if output is not None:
+        check_output(output)
     with fields_named(_flag):
         encoder = _load(model, pooling, parts)
         if truncate_dim is not None:
@@ -111,6 +111,21 @@ def _results(
     }
 
 
+def check_output(output: Path) -> None:
+    """Checks that a file can be written there, before the work that it is for.
+
+    Args:
+      output: What was given as `--output`.
+
+    Raises:
+      ConfigError: If it is a folder, or if the folder that it is to be in does not exist.
+    """
+    if output.is_dir():
+        raise ConfigError(f"--output {output} is a folder; give the name of a file in it")
+    if not output.absolute().parent.is_dir():
+        raise ConfigError(f"--output {output}: there is no folder {output.parent}; create it first")
+
+
 def _show(results: Mapping[str, Any], output: Path | None) -> None:
     from contrastive.cli.scores import score_tables
     from contrastive.files import write_json
@@ -150,8 +165,7 @@ def encode(
     from contrastive.files import replacing
 
     texts = read_texts(input)
-    if output.is_dir():
-        raise ConfigError(f"{output} is a folder; give the name of a file in it")
+    check_output(output)
     # Before encoding, which may take an hour, a folder that cannot be written fails.
     with replacing(output) as partial, fields_named(_flag), open(partial, "wb") as file:
         encoder = _load(model, pooling, parts)
