@@ -39,6 +39,11 @@ def refused(tmp_path, monkeypatch):
             "--learning_rate is not a flag; did you mean --optimizer.learning_rate?",
         ),
         (["--temprature", "1"], "--temprature is not a flag; did you mean --loss.temperature?"),
+        (
+            ["--loss.function", "sup_con"],
+            "--loss.function is not a flag; a part is chosen with a colon, as in "
+            "loss.function:sup-con",
+        ),
         (["--stepz=3"], "--stepz=3 is not a flag; did you mean --steps?"),
         (
             ["--beta", "2"],

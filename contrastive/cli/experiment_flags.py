@@ -47,6 +47,8 @@ def refusal(
     """
     word = unknown[0]
     if word.startswith("--"):
+        if part := _parts(experiment).get(_field(word)):
+            return ConfigError(_part_as_flag(word, arguments, [*_choices(part, _field(word))]))
         return ConfigError(_unknown_flag(word, experiment, others))
     if ":" in word:
         return ConfigError(_unknown_part(word, experiment))
@@ -104,8 +106,22 @@ def _choices(chosen: Part, path: str) -> dict[str, type[Part]]:
     }
 
 
+def _field(flag: str) -> str:
+    """Returns the field that a flag would set."""
+    return flag.removeprefix("--").partition("=")[0].replace("-", "_")
+
+
+def _part_as_flag(word: str, arguments: Sequence[str], choices: Sequence[str]) -> str:
+    """Explains how a part is chosen to someone who gave its name as the value of a flag."""
+    following = arguments[arguments.index(word) + 1 :] if word in arguments else ()
+    value = word.partition("=")[2] or next(iter(following), "")
+    meant = f"{_field(word)}:{value.replace('_', '-')}"
+    near = difflib.get_close_matches(meant, choices, n=1) or choices[:1]
+    return f"{word} is not a flag; a part is chosen with a colon, as in {near[0]}"
+
+
 def _unknown_flag(word: str, experiment: Config, others: Sequence[str]) -> str:
-    name = word.removeprefix("--").partition("=")[0].replace("-", "_")
+    name = _field(word)
     flags = [*map(Flag, others), *flags_of(experiment)]
     return f"{word} is not a flag; {_nearest(name, flags)}"
 
