@@ -9,7 +9,7 @@ from contrastive.advice.observed import Finding, Observed
 from contrastive.advice.temperature_rules import healthy, judge, narrow
 from contrastive.advice.training_rules import explain_away, raised
 from contrastive.errors import FolderError
-from contrastive.folders.choice import TEMPERATURE, choose
+from contrastive.folders.choice import TEMPERATURE, choose, worst
 from contrastive.folders.reading import Folder, read
 from contrastive.folders.setting import Setting
 from contrastive.sweeps.table import Interval
@@ -153,6 +153,8 @@ def _best(folder: Folder) -> Finding:
     if choice is None:
         return _no_choice(folder)
     best, score, compared, rivals = choice
+    if len(compared) > 1 and worst(choice, folder.metric).score(folder.metric).mean == score.mean:
+        return _all_equal(folder, score, len(compared))
     among = "" if len(compared) == len(folder.settings) else f" of the {len(compared)} with all"
     among += " scores" if among else ""
     seen = f"{best.label} scores best{among}: {folder.metric} {_shown(score)}"
@@ -161,6 +163,15 @@ def _best(folder: Folder) -> Finding:
         seen += f"; paired by seed, it cannot be told apart from: {labels}"
     more = _MORE if rivals or score.runs == 1 else ""
     return Finding("best", seen, _where(folder, best) + more)
+
+
+def _all_equal(folder: Folder, score: Interval, count: int) -> Finding:
+    seen = f"all {count} settings score the same: {folder.metric} {_shown(score)}"
+    return Finding(
+        "best",
+        seen,
+        "this score does not choose a setting; evaluate on harder or more held-out data",
+    )
 
 
 def _no_choice(folder: Folder) -> Finding:

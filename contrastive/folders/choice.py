@@ -68,8 +68,12 @@ def choose(settings: Sequence[Setting], metric: str) -> Choice | None:
 
 
 def worst(choice: Choice, metric: str) -> Setting:
-    """Returns the setting with the lowest mean of a score among those that were compared."""
-    return min(choice.compared, key=lambda setting: setting.score(metric).mean)
+    """Returns the setting with the lowest mean of a score among those that were compared.
+
+    The last of several, because the best is the first of several: if all scores are equal, the two
+    are different settings.
+    """
+    return min(reversed(choice.compared), key=lambda setting: setting.score(metric).mean)
 
 
 def cost(settings: Sequence[Setting], best: Setting, metric: str, factor: float) -> Cost | None:

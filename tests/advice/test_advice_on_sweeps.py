@@ -96,6 +96,14 @@ def test_a_best_at_an_end_asks_for_a_wider_sweep(tmp_path, scores, advice):
     assert re.match(advice, best.advice)
 
 
+def test_equal_scores_choose_nothing(tmp_path):
+    best = advise(write_sweep(tmp_path / "s", {0.01: (1.0, 1.0), 0.1: (1.0, 1.0)}))[-1]
+    assert best.cause == "best"
+    assert best.seen.startswith("all 2 settings score the same: validation/nDCG@10 1.000")
+    assert "harder" in best.advice
+    assert "widen" not in best.advice
+
+
 def test_validation_data_choose_and_test_data_do_not(tmp_path):
     scores = {0.05: (0.5, 0.5), 0.1: (0.6, 0.6), 0.2: (0.4, 0.4)}
     folder = write_sweep(tmp_path / "s", scores)

@@ -129,6 +129,16 @@ def test_the_best_and_the_worst_setting_are_compared_on_the_same_queries(tmp_pat
     assert (theirs.label, theirs.rank) == ("temperature 0.02", "none found")
 
 
+def test_of_equal_settings_two_different_ones_are_compared(tmp_path):
+    folder = write_sweep(tmp_path / "s", {0.02: (1.0, 1.0, 1.0), 0.1: (1.0, 1.0, 1.0)})
+    write_examples(folder, "programs/0/0/examples.json", {0: [query("a", 1)], 3: [query("a", 1)]})
+    (examples,) = retrieved(studies(read([folder])))
+    assert [x.label for x in examples.comparisons[0].rankings] == [
+        "temperature 0.02",
+        "temperature 0.1",
+    ]
+
+
 def test_examples_of_runs_are_escaped(tmp_path):
     folders = [
         reported.write_run(tmp_path / name, score) for name, score in (("a", 0.5), ("b", 0.6))
