@@ -177,9 +177,16 @@ def check_inputs(workdir: Path, inputs: Mapping[str, str]) -> None:
       inputs: Fingerprints by name.
 
     Raises:
-      FolderError: If some inputs differ; the message names them.
+      FolderError: If some inputs differ; the message names them. Also if the folder is that of a
+        sweep and the inputs are those of a run, or the other way round.
     """
     started = _stored_inputs(workdir)
+    if ("axes" in started) != ("axes" in inputs):
+        kinds = ("sweep", "run") if "axes" in started else ("run", "sweep")
+        raise FolderError(
+            f"{workdir} is the folder of a {kinds[0]}, not of a {kinds[1]}; choose another folder",
+            see=("workdir",),
+        )
     names = dict.fromkeys([*inputs, *started])
     changed = [name for name in names if inputs.get(name) != started.get(name)]
     if changed:
