@@ -34,6 +34,10 @@ def local_folder(
     """
     if Path(name).is_dir():
         return Path(name)
+    if Path(name).is_absolute() or name.startswith("."):  # never a name on the Hub
+        raise FolderError(
+            f"{name}: no such folder; give the folder of a model or a name on the Hub"
+        )
     from huggingface_hub import snapshot_download
 
     try:

@@ -45,8 +45,8 @@ def model_folder(
             "want by itself, with contrastive train, and give its folder"
         )
     raise FolderError(
-        f"{folder} is the folder of a run that is not finished, and contains no model; run the "
-        "same command again to finish it"
+        f"{folder} is the folder of a run, but contains no model: the run is not finished, or its "
+        "model was removed; give the command that trained it again, which exports the model"
     )
 
 

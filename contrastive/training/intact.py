@@ -51,7 +51,7 @@ def set_damaged_aside(latest: Path, best: Path) -> None:
         print(
             f"contrastive: the checkpoint of step {damaged.name} is damaged ({problem}) and was "
             f"moved to {_moved(damaged)}; training resumes from step {checkpoint.name}, {lost} "
-            "steps earlier",
+            f"{'step' if lost == 1 else 'steps'} earlier",
             file=sys.stderr,
         )
 

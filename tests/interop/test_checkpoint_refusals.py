@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 
 import numpy as np
 import pytest
@@ -281,7 +282,7 @@ def test_a_folder_that_does_not_say_how_it_pools(tmp_path):
         Encoder.from_pretrained(tmp_path, pooling="cls")
 
 
-@pytest.mark.parametrize("name", ["someone/no-such-model", "no/such/folder", "./nowhere"])
+@pytest.mark.parametrize("name", ["someone/no-such-model", "no/such/folder"])
 def test_a_name_that_is_neither_a_folder_nor_on_the_hub(name):
     with pytest.raises(FolderError) as error:
         local_folder(name)
@@ -289,3 +290,9 @@ def test_a_name_that_is_neither_a_folder_nor_on_the_hub(name):
     assert "\n" not in str(error.value)
     with pytest.raises(FolderError, match="is not a local folder"):
         opened(name)
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "../nowhere/model", "/nowhere/model"])
+def test_a_path_is_not_looked_for_on_the_hub(name):
+    with pytest.raises(FolderError, match=f"^{re.escape(name)}: no such folder"):
+        local_folder(name)

@@ -76,7 +76,9 @@ def test_folders_without_a_model_say_why(runs, tmp_path):
     contrastive.sweep(experiment, {"loss.temperature": [0.1, 0.2]}, workdir=tmp_path / "sweep")
     with pytest.raises(FolderError, match="is the folder of a sweep, which keeps no models"):
         contrastive.evaluate(tmp_path / "sweep", Retrieval(runs / DEV))
+    with pytest.raises(FolderError, match="is the folder of a sweep, not of a run"):
+        contrastive.train(experiment, tmp_path / "sweep")
     shutil.copytree(runs / "run", tmp_path / "unfinished")
     shutil.rmtree(tmp_path / "unfinished" / "model")
-    with pytest.raises(FolderError, match="is the folder of a run that is not finished"):
+    with pytest.raises(FolderError, match="the run is not finished, or its model was removed"):
         contrastive.evaluate(tmp_path / "unfinished", Retrieval(runs / DEV))

@@ -246,7 +246,7 @@ def test_judgments_without_a_positive_are_refused_in_both_layouts(flag_folder):
 def test_a_folder_in_neither_layout_says_what_is_expected(tmp_path):
     with pytest.raises(DataError, match=r"not a retrieval task: expected .*dev\.tsv.*dev_queries"):
         Retrieval(str(tmp_path), split="dev").load()
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match="none: no such file or folder"):
         Retrieval(str(tmp_path / "none")).load()
 
 

@@ -107,7 +107,7 @@ def load_folder(folder: Path, split: str) -> Collection:
         file and line.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
+        raise DataError(f"{folder}: no such file or folder")
     if (folder / "qrels").is_dir():
         return load_beir(folder, split)
     if list(folder.glob("*_queries.jsonl*")):
