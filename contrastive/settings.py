@@ -243,14 +243,17 @@ def _with_entry(value: Any, name: str, new: Any) -> Any:
 
 
 def differences(a: Config, b: Config) -> list[str]:
-    """Lists the fields that differ, as `loss.temperature: 0.02 -> 0.05`, in order."""
+    """Lists the fields that differ, as `loss.temperature: 0.02 -> 0.05`, in order.
+
+    A field that only one of the two has is shown as None on the other side, and is not listed if it
+    is None: what contains it differs in other fields too.
+    """
     before, after = flatten(a.model_dump(mode="json")), flatten(b.model_dump(mode="json"))
     names = {**before, **after}
-    missing = object()
     return [
         f"{name}: {before.get(name)!r} -> {after.get(name)!r}"
         for name in names
-        if before.get(name, missing) != after.get(name, missing)
+        if before.get(name) != after.get(name)
     ]
 
 

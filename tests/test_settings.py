@@ -6,6 +6,7 @@ import pytest
 
 from contrastive import config
 from contrastive.errors import ConfigError
+from contrastive.settings import differences
 
 
 def test_changes_that_depend_on_each_other_are_validated_together():
@@ -67,3 +68,12 @@ def test_paths_are_stored_as_text():
     assert config.Retrieval(path).data == config.Retrieval(data=str(path)).data
     assert config.Experiment(name="x", model=config.Checkpoint(name=path)).model.name == str(path)
     assert config.Jsonl("x").replace(path=path).path == str(path)
+
+
+def test_differences_list_no_field_that_is_none_on_both_sides():
+    before = config.Experiment(
+        name="x", evaluators={"dev": config.Retrieval(data=config.Jsonl("a"))}
+    )
+    changes = differences(before, before.replace(evaluators={}))
+    assert "evaluators.dev.data.path: 'a' -> None" in changes
+    assert [line for line in changes if line.endswith(": None -> None")] == []
