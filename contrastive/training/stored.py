@@ -25,6 +25,12 @@ MOST_RUNS = 10_000
 _Integer: TypeAlias = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 _Number: TypeAlias = _Integer | Annotated[float, Field(allow_inf_nan=False)]
 _REMEDY = "restore it from a copy, or train in another folder"
+_AGAIN = "restore it from a copy, or remove it and give the command that wrote it again"
+_REMEDIES = {
+    RESULTS: _AGAIN,
+    TABLE: _AGAIN,
+    EXAMPLES: "restore it from a copy, or remove it; only the examples of the report need it",
+}
 Row: TypeAlias = dict[str, Any]
 
 _Metrics: TypeAlias = dict[str, _Number | None]
@@ -243,4 +249,4 @@ def scores_of(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _read(path: Path, kind: type[_Kind]) -> _Kind:
-    return read_json(path, kind, remedy=_REMEDY)
+    return read_json(path, kind, remedy=_REMEDIES.get(path.name, _REMEDY))

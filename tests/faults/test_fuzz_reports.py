@@ -102,6 +102,19 @@ def test_what_is_damaged_is_named(tmp_path, file, change, words):
     assert str(folder) in str(refused.value)
 
 
+def test_a_file_that_can_be_written_again_need_not_be_restored(tmp_path):
+    folder = reported.write_run(tmp_path / "run")
+    for name, words in (
+        ("results.json", "remove it and give the command that wrote it again"),
+        ("examples.json", "remove it; only the examples of the report need it"),
+    ):
+        (folder / name).write_text("{")
+        with pytest.raises(FolderError, match=rf"{name}: not valid JSON .* {words}"):
+            advise(folder)
+        (folder / name).unlink()
+        advise(folder)
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

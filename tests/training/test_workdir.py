@@ -104,3 +104,11 @@ def test_a_run_that_was_killed_while_its_folder_was_made_starts_again(run):
     for path in ("metrics.jsonl", "checkpoints/latest/3", "checkpoints/latest", "checkpoints"):
         (run / path).rmdir() if (run / path).is_dir() else (run / path).unlink()
     assert enter(run, CONFIG, CHANGED).keys() == {"config.json", "inputs.json"}
+
+
+def test_sweeps_and_runs_do_not_take_each_others_folders(tmp_path):
+    of_a_sweep = {**INPUTS, "axes": {"loss.temperature": [0.1]}, "seeds": 2}
+    for name, first, second in (("run", INPUTS, of_a_sweep), ("sweep", of_a_sweep, INPUTS)):
+        enter(tmp_path / name, CONFIG, first)
+        with pytest.raises(FolderError, match=f"is the folder of a {name}, not of a "):
+            enter(tmp_path / name, CONFIG, second)
