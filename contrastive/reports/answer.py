@@ -15,14 +15,14 @@ from contrastive.reports.scores import baseline_rows, told_apart
 from contrastive.reports.study import Study
 from contrastive.sweeps.table import in_words
 
-_FACTORS = ((0.5, "half of it"), (2.0, "twice of it"))
+_FACTORS = ((0.5, "half"), (2.0, "twice"))
 _NO_CHOICE = (
     "Nothing selects a setting, because there are no validation scores. Set evaluators with "
     "held-out data; test scores, of final_evaluators, select nothing."
 )
 _NO_TEST = (
     "There are no test scores, because the experiment has no final_evaluators. The score of the "
-    "best setting is too high by what its selection adds."
+    "best setting is optimistic, because the same data selected it."
 )
 
 

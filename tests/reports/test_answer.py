@@ -58,8 +58,8 @@ def test_it_has_the_best_temperature_and_what_half_and_twice_of_it_cost(tmp_path
     share = math.log(0.05 / 0.02) / math.log(0.1 / 0.02)
     half = (1 - share) * low + share * best
     rows = {row.label: row.cells for row in answer.table.rows}
-    words = "half of it: 0.05 (interpolated between 0.02 and 0.1)"
-    assert list(rows) == [words, "twice of it: 0.2"]
+    words = "half: 0.05 (interpolated between 0.02 and 0.1)"
+    assert list(rows) == [words, "twice: 0.2"]
     for cells, scores in zip(rows.values(), (half, twice), strict=True):
         mean, width = np.mean(scores - best), half_width(scores, best)
         assert cells == [f"{mean:+.3f} ± {width:.3f}", f"{mean / 2:+.3f} ± {width / 2:.3f}"]
