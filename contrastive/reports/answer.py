@@ -8,7 +8,7 @@ from typing import NamedTuple
 from contrastive.advice.advisor import in_short, of_run
 from contrastive.advice.observed import Finding
 from contrastive.errors import FolderError
-from contrastive.folders.choice import TEMPERATURE, Choice, cost
+from contrastive.folders.choice import TEMPERATURE, Choice, cost, worst
 from contrastive.folders.reading import Folder, short, shown
 from contrastive.reports.block import Row, Table
 from contrastive.reports.scores import baseline_rows, told_apart
@@ -95,6 +95,11 @@ def _headline(study: Study, choice: Choice) -> str:
     number = f"{study.metric} {in_words(score)}, {seeds}"
     if len(study.settings) == 1:
         return number
+    if (
+        len(choice.compared) > 1
+        and worst(choice, study.metric).score(study.metric).mean == score.mean
+    ):
+        return f"All settings score the same ({number})"
     if list(study.axes) == [TEMPERATURE] and study.axis != "run":
         return f"Best temperature: {shown(best.values[TEMPERATURE])} ({number})"
     return f"Best {'run' if study.axis == 'run' else 'setting'}: {best.label} ({number})"

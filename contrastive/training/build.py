@@ -131,6 +131,7 @@ def build(experiment: Experiment, mesh: Mesh | None = None) -> BuiltRun:
         notices=(
             *start.notices,
             *_about_teacher(objective.function, examples),
+            *_about_classes(objective.function, examples),
             *(() if guide is None else guide.notices),
         ),
     )
@@ -138,6 +139,15 @@ def build(experiment: Experiment, mesh: Mesh | None = None) -> BuiltRun:
 
 def _prefixed(name: str, fingerprints: dict[str, str]) -> dict[str, str]:
     return {f"{name}.{key}": value for key, value in fingerprints.items()}
+
+
+def _about_classes(loss: Loss, examples: Examples) -> Iterator[str]:
+    """Warns if texts of one class are negatives of each other."""
+    if examples.has_labeled_texts and not loss.needs_labels:
+        yield (
+            f"{loss.short_name()} does not use the labels of the rows, so texts of the same class "
+            "are negatives of each other; sup_con makes them positives"
+        )
 
 
 def _about_teacher(loss: Loss, examples: Examples) -> Iterator[str]:

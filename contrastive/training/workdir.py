@@ -109,9 +109,11 @@ def _about_steps(different: Sequence[str], name: Naming) -> str:
 
 
 def _lines(different: Sequence[str], name: Naming) -> str:
-    """Lines of `differences`, with the fields named."""
-    split = (line.partition(": ") for line in different)
-    return "\n".join(f"  {name(field)}: {change}" for field, _, change in split)
+    """Lines of `differences`, with the fields named; one line for fields of the same name."""
+    changes: dict[str, str] = {}
+    for field, _, change in (line.partition(": ") for line in different):
+        changes.setdefault(name(field), change)
+    return "\n".join(f"  {field}: {change}" for field, change in changes.items())
 
 
 @contextlib.contextmanager

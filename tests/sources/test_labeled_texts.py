@@ -6,11 +6,21 @@ import json
 import pytest
 
 import contrastive
-from contrastive.config import Classification, Data, Experiment, Jsonl, Retrieval, Static, SupCon
+from contrastive.config import (
+    Classification,
+    Data,
+    Experiment,
+    InfoNCE,
+    Jsonl,
+    Retrieval,
+    Static,
+    SupCon,
+)
 from contrastive.errors import DataError
 from contrastive.sources import Source
 from contrastive.sources._classmates import classmates
 from contrastive.sources._examples import Examples
+from contrastive.training.build import build
 
 CLASSES = {"cat": 6, "dog": 3, "hen": 2, "cow": 1}
 
@@ -125,3 +135,12 @@ def test_retrieval_does_not_take_them(tmp_path):
     for source in (write(tmp_path / "rows.jsonl", rows()), Animals()):
         with pytest.raises(DataError, match="evaluate them with Classification or Clustering"):
             Retrieval(source).load()
+
+
+@pytest.mark.parametrize(("loss", "count"), [(SupCon(), 0), (InfoNCE(), 1)])
+def test_losses_without_labels_say_what_classes_mean_to_them(tmp_path, loss, count):
+    path = write(tmp_path / "rows.jsonl", [{"text": f"w{n}", "label": n % 2} for n in range(8)])
+    data, model = Data(train=Jsonl(path)), Static(width=4)
+    experiment = Experiment(name="x", batch_size=4, data=data, model=model, loss=loss)
+    notices = [x for x in build(experiment).notices if "same class are negatives" in x]
+    assert len(notices) == count
