@@ -139,8 +139,8 @@ def test_retrieval_does_not_take_them(tmp_path):
 
 @pytest.mark.parametrize(("loss", "count"), [(SupCon(), 0), (InfoNCE(), 1)])
 def test_losses_without_labels_say_what_classes_mean_to_them(tmp_path, loss, count):
-    path = write(tmp_path / "rows.jsonl", [{"text": f"w{n}", "label": n % 2} for n in range(8)])
+    path = write(tmp_path / "rows.jsonl", [{"text": f"w{n}", "label": n % 2} for n in range(16)])
     data, model = Data(train=Jsonl(path)), Static(width=4)
-    experiment = Experiment(name="x", batch_size=4, data=data, model=model, loss=loss)
+    experiment = Experiment(name="x", batch_size=8, data=data, model=model, loss=loss)
     notices = [x for x in build(experiment).notices if "same class are negatives" in x]
     assert len(notices) == count
