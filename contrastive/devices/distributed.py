@@ -93,9 +93,9 @@ def _initialize() -> None:
         jax.distributed.initialize()
 
 
-def peers() -> Peers | None:
-    """Returns what watches the other processes; None if there are none."""
-    return _peers
+def announcing_failures() -> contextlib.AbstractContextManager[None]:
+    """Context whose exceptions end the other processes too, with the reason."""
+    return _peers.announcing_failures() if _peers is not None else contextlib.nullcontext()
 
 
 def expected_processes() -> int:

@@ -64,20 +64,20 @@ def finetune(words: Sequence[str]) -> Finetuned:
     from contrastive.training.train import train_experiment
     from contrastive.whole_folders import recover
 
-    if distributed.is_first():
-        recover(folder)
-    distributed.barrier("recovered")
     run = folder / FINETUNED
-    _check_folder(folder, run, arguments)
-    overwrite = arguments.trainer.overwrite_output_dir and not _resumes(arguments)
-    with in_flags():
-        experiment, notices = with_pooling(translate(arguments, jax.device_count()))
+    with distributed.announcing_failures():
         if distributed.is_first():
+            recover(folder)
+        distributed.barrier("recovered")
+        _check_folder(folder, run, arguments)
+        overwrite = arguments.trainer.overwrite_output_dir and not _resumes(arguments)
+        with in_flags():
+            experiment, notices = with_pooling(translate(arguments, jax.device_count()))
             if ignored:
-                print(f"contrastive: flags without effect: {', '.join(map(_hinted, ignored))}")
-            for notice in notices:
+                notices = [f"flags without effect: {', '.join(map(_hinted, ignored))}", *notices]
+            for notice in notices if distributed.is_first() else ():
                 print(f"contrastive: {notice}")
-        results = train_experiment(experiment, run, model_folder=folder, overwrite=overwrite)
+            results = train_experiment(experiment, run, model_folder=folder, overwrite=overwrite)
     if results is None:
         raise KeyboardInterrupt(f"The run is saved in {run}")
     return Finetuned(experiment, results, run, folder)

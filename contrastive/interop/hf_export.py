@@ -9,7 +9,7 @@ from typing import Any
 
 import tokenizers
 
-from contrastive.digests import DIGEST, digests, sealed
+from contrastive.digests import DIGEST, changed, digests, sealed
 from contrastive.errors import FolderError
 from contrastive.interop.hf_import import files_read
 from contrastive.interop.model_card import Training, has_own_card, model_card, write_card
@@ -60,11 +60,12 @@ _KEPT = ("query_length", "document_length", "temperature")
 
 
 def model_digest(folder: Path) -> str | None:
-    """Returns the digest that `save` returned for the model in a folder; None without a model."""
+    """Returns the digest that `save` returned for the model in a folder; None if it is damaged."""
     try:
-        return read_json(folder / OURS, dict[str, Any]).get(DIGEST)
+        stored, files = read_json(folder / OURS, dict[str, Any]), read_ours(folder).files
     except FolderError:
         return None
+    return stored.get(DIGEST) if changed(folder, files) is None else None
 
 
 def _exported(folder: Path) -> set[str]:

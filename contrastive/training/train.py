@@ -55,8 +55,7 @@ def train_experiment(
       SaveError: If a checkpoint cannot be written.
     """
     distributed.initialize()
-    watched = distributed.peers()
-    with watched.announcing_failures() if watched else contextlib.nullcontext():
+    with distributed.announcing_failures():
         return _train(config, workdir, model_folder or workdir / "model", overwrite)
 
 

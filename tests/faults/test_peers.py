@@ -25,17 +25,20 @@ main(sys.argv[1:])
 
 
 def start(files, workdir, before=("", "")):
+    """Starts a process per experiment file, each of which runs some code before the command."""
+    commands = [("train", str(file), "--workdir", str(workdir)) for file in files]
+    return start_commands(commands, before)
+
+
+def start_commands(commands, before):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     processes = []
-    for number, (file, code) in enumerate(zip(files, before, strict=True)):
+    for number, (words, code) in enumerate(zip(commands, before, strict=True)):
         processes.append(
             subprocess.Popen(
-                [
-                    *(sys.executable, "-c", COMMAND.format(before=code)),
-                    *("train", str(file), "--workdir", str(workdir)),
-                ],
+                [sys.executable, "-c", COMMAND.format(before=code), *words],
                 env={
                     **os.environ,
                     "XLA_FLAGS": xla_flags(1),
@@ -144,3 +147,24 @@ def test_a_process_that_fails_ends_the_other(tmp_path, failing):
     assert ended[1 - failing][1] == 75
     assert f"process {failing} failed at step " in ended[1 - failing][0]
     assert "the disk is gone" in ended[1 - failing][0]
+
+
+def test_finetune_that_fails_before_training_ends_the_other_process(tmp_path):
+    fails = (
+        "from contrastive.errors import DataError\n"
+        "from contrastive.finetune import translation\n"
+        "def translate(*arguments): raise DataError('train.jsonl is not on this machine')\n"
+        "translation.translate = translate\n"
+    )
+    waits = (
+        "import time\n"
+        "from contrastive.finetune import translation\n"
+        "translation.translate = lambda *arguments: time.sleep(1000)\n"
+    )
+    words = ("finetune", "--model_name_or_path", "none", "--train_data", "train.jsonl")
+    words += ("--output_dir", str(tmp_path / "out"))
+    waiting, failing = outputs(start_commands([words, words], [waits, fails]))
+    assert failing[1] == 1
+    assert waiting[1] == 75
+    assert "process 1 failed at step 0" in waiting[0]
+    assert "train.jsonl is not on this machine" in waiting[0]

@@ -44,6 +44,15 @@ def test_a_finished_run_is_left_as_it_is(experiment, tmp_path):
     assert again.results == run.results
 
 
+def test_a_damaged_model_of_a_finished_run_is_exported_again(experiment, tmp_path):
+    contrastive.train(experiment, tmp_path / "run")
+    weights = tmp_path / "run" / "model" / "model.safetensors"
+    before = weights.read_bytes()
+    weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    contrastive.train(experiment, tmp_path / "run")
+    assert weights.read_bytes() == before
+
+
 def test_every_evaluation_has_a_line(experiment, tmp_path, capsys):
     run = contrastive.train(experiment, tmp_path / "run")
     scores = [row["dev/nDCG@10"] for row in run.metrics.having("dev/nDCG@10")]
