@@ -97,8 +97,10 @@ def _resumes(arguments: Arguments) -> bool:
 
 
 def _check_folder(folder: Path, run: Path, arguments: Arguments) -> None:
+    from contrastive.interop.run_model import model_folder
+
     start = Path(arguments.model.model_name_or_path)
-    if start.is_dir() and folder.is_dir() and start.samefile(folder):
+    if start.is_dir() and folder.is_dir() and model_folder(start).samefile(folder):
         raise FolderError(
             f"--output_dir {folder} is also --model_name_or_path, so training would overwrite the "
             "original model; choose another folder"

@@ -7,7 +7,7 @@ from typing import Any
 from contrastive.errors import ConfigError, UserError
 from contrastive.finetune.arguments import LossArguments
 from contrastive.finetune.parsing import Arguments
-from contrastive.interop.hub import local_folder
+from contrastive.interop.run_model import model_folder
 from contrastive.json_files import read_json
 from contrastive.losses._distill_kl import DistillKL
 from contrastive.losses._distill_m3 import DistillM3
@@ -130,7 +130,7 @@ def _width(arguments: Arguments) -> int | None:
     """Returns the width of the checkpoint's embeddings; None if its config.json does not say."""
     model = arguments.model
     try:
-        folder = local_folder(model.model_name_or_path, cache_dir=model.cache_dir)
+        folder = model_folder(model.model_name_or_path, cache_dir=model.cache_dir)
         config = read_json(folder / "config.json", dict[str, Any])
     except UserError:  # which is reported when the checkpoint is loaded
         return None

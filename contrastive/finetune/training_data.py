@@ -41,7 +41,7 @@ def training_mixture(arguments: Arguments, devices: int, notices: list[str]) -> 
       DataError: If a file is missing, a value of a row cannot be used, or all files were dropped.
     """
     data = arguments.data
-    datasets = [found for name in data.train_data for found in _datasets(name, data, notices)]
+    datasets = [dataset for name in data.train_data for dataset in _datasets(name, data, notices)]
     if not datasets:
         raise DataError(
             "--train_data: every file was dropped; lower --small_threshold or --drop_threshold"

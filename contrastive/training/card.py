@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from contrastive.interop.model_card import Training
@@ -11,22 +10,16 @@ from contrastive.sources._source import Source
 from contrastive.training.experiment import Experiment
 
 
-def training_facts(
-    config: Experiment,
-    examples: int,
-    steps: int,
-    scores: Mapping[str, Mapping[str, float]] | None = None,
-) -> Training:
+def training_facts(config: Experiment, examples: int, steps: int) -> Training:
     """Returns what a model card says about a run.
 
     Args:
       config: Config of the run.
       examples: Number of training examples.
       steps: Number of steps after which the exported parameters were taken.
-      scores: Scores by evaluator and metric, if there are any.
 
     Returns:
-      The facts.
+      The facts, without scores.
     """
     return Training(
         name=config.name,
@@ -37,7 +30,6 @@ def training_facts(
         steps=steps,
         batch_size=config.batch_size,
         learning_rate=config.optimizer.learning_rate,
-        scores=scores or {},
         split=config.final_split,
         selected=not config.final_evaluators and config.selection is not None,
     )

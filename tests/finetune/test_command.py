@@ -192,9 +192,15 @@ def test_the_model_itself_and_folders_of_others_are_not_written_to(place, tmp_pa
     shutil.copytree(place / "model", model)
     (tmp_path / "link").symlink_to(model)
     before = {path: path.read_bytes() for path in model.iterdir()}
-    for output in (model, f"{model}/", tmp_path / "link"):
+    # The folder above the model is also a name of it, as that of a run is.
+    for name, output in (
+        (model, model),
+        (model, f"{model}/"),
+        (model, tmp_path / "link"),
+        (tmp_path, model),
+    ):
         for more in ([], ["--overwrite_output_dir"]):
-            words = [*flags(place, output), "--model_name_or_path", model, *more]
+            words = [*flags(place, output), "--model_name_or_path", name, *more]
             with pytest.raises(FolderError, match="is also --model_name_or_path"):
                 finetune(list(map(str, words)))
     assert {path: path.read_bytes() for path in model.iterdir()} == before

@@ -281,8 +281,10 @@ def test_distillation(data, flag, loss):
     assert given.loss.function == loss
 
 
-def test_widths_above_the_models_are_replaced_by_it(data, tmp_path):
-    (tmp_path / "config.json").write_text('{"hidden_size": 48}')
+@pytest.mark.parametrize("place", [".", "model"])
+def test_widths_above_the_models_are_replaced_by_it(data, tmp_path, place):
+    (tmp_path / place).mkdir(exist_ok=True)
+    (tmp_path / place / "config.json").write_text('{"hidden_size": 48}')
     flags = ["--use_mrl", "--mrl_dims", 64, 48, 16]
     found, said = translated(*flags, data=data, model=tmp_path)
     assert found.loss.matryoshka_dims == (48, 48, 16)
