@@ -15,6 +15,8 @@ from typing import Any
 from contrastive.errors import FolderError, SaveError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What SMB and many FUSE file systems, which write folders at once, say of flushing one.
+_CANNOT_FLUSH = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 _OTHERS_CAN_WRITE = 0o022
 
 
@@ -111,6 +113,9 @@ def flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_FLUSH or not path.is_dir():
+            raise
     finally:
         os.close(descriptor)
 

@@ -1,5 +1,6 @@
 """Prepared data that several machines share: whole files, whoever writes them at the same time."""
 
+import errno
 import gzip
 import json
 import os
@@ -75,3 +76,17 @@ def test_a_file_is_there_whole_or_not_at_all_for_whoever_may_read_the_folder(tmp
     (tmp_path / "plain").touch()
     assert path.read_text() == "whole"
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+def test_a_file_system_that_cannot_flush_folders_is_written_to(tmp_path, monkeypatch):
+    flush = os.fsync
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with replacing(tmp_path / "file") as partial:
+        partial.write_text("whole")
+    assert (tmp_path / "file").read_text() == "whole"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 from contrastive.errors import FolderError
 from contrastive.interop.hub import local_folder
 from contrastive.interop.model_files import OURS
+from contrastive.json_files import read_json
 
 FINETUNED = "training"
 """Name of the run's folder in the output folder of `contrastive finetune`."""
@@ -86,7 +87,6 @@ def _is_model(folder: Path) -> bool:
     if (folder / "modules.json").is_file() or (folder / OURS).is_file():
         return True
     try:
-        config = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError):
+        return "model_type" in read_json(folder / "config.json", dict[str, Any])
+    except FolderError:
         return False
-    return isinstance(config, dict) and "model_type" in config

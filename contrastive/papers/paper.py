@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
-import json
 import os
 import pkgutil
 import re
@@ -15,8 +14,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
+import pydantic
+
 from contrastive.errors import ConfigError, DataError
 from contrastive.files import write_json
+from contrastive.json_files import read_json
 from contrastive.lazy import optional
 from contrastive.models._model import Model
 from contrastive.models._static import Static
@@ -201,9 +203,13 @@ def _kept_if_used(folder: Path) -> Iterator[None]:
         raise
 
 
+class _Session(pydantic.BaseModel):
+    seconds: pydantic.NonNegativeFloat = 0.0
+
+
 def _seconds(path: Path) -> float:
     """Returns the seconds that a file of an earlier session states, 0 if there is none."""
-    return json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.exists() else 0.0
+    return read_json(path, _Session, remedy="remove it").seconds if path.exists() else 0.0
 
 
 def swept(grid: Grid, folder: Path) -> list[Row]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -11,12 +10,14 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import jax
+import pydantic
 from tqdm import tqdm
 
 from contrastive.devices.compilation import keep_compiled_programs
 from contrastive.devices.mesh import make_mesh
 from contrastive.errors import ConfigError
 from contrastive.files import write_json
+from contrastive.json_files import read_json
 from contrastive.sweeps.grid import Grid, Member
 from contrastive.sweeps.table import write_table
 from contrastive.sweeps.vmapped_runs import VmappedRuns, member_mesh, traced_axes
@@ -207,7 +208,8 @@ def _that_fit(
         size = part_size(len(members), mesh.size, need, _SHARE * free_memory())
         folder.mkdir(parents=True, exist_ok=True)
         write_json(decided, size)
-    size = json.loads(decided.read_text(encoding="utf-8"))
+    remedy = f"remove {folder} to train its runs again"
+    size = read_json(decided, pydantic.PositiveInt, remedy=remedy)
     for first in range(0, len(members), size):
         built.feed.seek(start)
         yield members[first : first + size]

@@ -82,3 +82,8 @@ def test_folders_without_a_model_say_why(runs, tmp_path):
     shutil.rmtree(tmp_path / "unfinished" / "model")
     with pytest.raises(FolderError, match="the run is not finished, or its model was removed"):
         contrastive.evaluate(tmp_path / "unfinished", Retrieval(runs / DEV))
+
+
+def test_a_damaged_config_is_that_of_no_model(tmp_path):
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    assert run_folder(tmp_path) == tmp_path

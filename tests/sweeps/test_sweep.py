@@ -1,6 +1,7 @@
 """Runs of a sweep against the same runs alone; stopped, divided, and one that diverges."""
 
 import json
+import shutil
 import signal
 
 import jax
@@ -199,6 +200,17 @@ def test_stopped_and_given_again_on_other_devices(small, tmp_path, monkeypatch, 
     for a, b in zip(sweep(grid, tmp_path / "stopped")["rows"], rows, strict=True):
         assert a["last/loss"] == pytest.approx(b["last/loss"], rel=1e-5)
         assert a["test/nDCG@10"] == pytest.approx(b["test/nDCG@10"], abs=1e-6)
+
+
+def test_a_damaged_number_of_runs_is_refused(small, tmp_path, monkeypatch):
+    grid, _, _ = small
+    devices(monkeypatch, 2)
+    (tmp_path / "sweep" / "programs" / "0").mkdir(parents=True)
+    (tmp_path / "sweep" / "programs" / "0" / "size.json").write_text("[")
+    for name in ("config.json", "inputs.json"):
+        shutil.copy(small[1] / "sweep" / name, tmp_path / "sweep")
+    with pytest.raises(FolderError, match=r"size.json: not valid JSON .*; remove .*programs/0"):
+        sweep(grid, tmp_path / "sweep")
 
 
 def test_a_stop_while_runs_are_scored_is_heard_and_training_is_kept(small, tmp_path, monkeypatch):
