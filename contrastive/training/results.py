@@ -146,7 +146,7 @@ def command() -> str:
     if program.name != "contrastive" and program.parts[-2:] != ("contrastive", "__main__.py"):
         return ""
     words = shlex.join(["contrastive", *sys.argv[1:]])
-    return re.sub(r"(--token[= ])\S+", r"\1...", words)
+    return re.sub(r"(--(?:\w+[_-])?token[= ])\S+", r"\1...", words)
 
 
 def hardware() -> dict[str, Any]:

@@ -14,6 +14,10 @@ from contrastive.training.results import command
         (["/x/contrastive/__main__.py", "sweep"], "contrastive sweep"),
         (["contrastive", "finetune", "--token", "hf_x"], "contrastive finetune --token ..."),
         (["contrastive", "finetune", "--token=hf_x"], "contrastive finetune --token=..."),
+        (
+            ["contrastive", "finetune", "--hub_token", "hf_x"],
+            "contrastive finetune --hub_token ...",
+        ),
         (["/x/ipykernel_launcher.py", "-f", "kernel.json"], ""),
     ],
 )
