@@ -28,6 +28,7 @@ LOST = os.EX_TEMPFAIL
 _ROOM = "contrastive/peers"
 _ENDED = f"{_ROOM}/ended"
 _DONE = "done"
+_NO_SERVICE = "the coordination service of process 0 failed"
 
 
 class Peers:
@@ -98,7 +99,8 @@ class Peers:
                 signs = dict(self._client.key_value_dir_get(_ROOM))
             except Exception:  # of gRPC, without a public type
                 if not self._stopped.is_set():
-                    self.end(f"process 0 {self._was_lost(0)}")
+                    lost = f"process 0 {self._was_lost(0)}" if self._process else _NO_SERVICE
+                    self.end(lost)
                 return
             if _ENDED in signs:
                 self._end_orderly(signs[_ENDED])

@@ -11,6 +11,7 @@ import pytest
 from tiny import experiment, wait_for_step, write_experiment, write_rows, xla_flags
 
 from contrastive.config import Static
+from contrastive.devices.peers import Peers
 
 pytestmark = pytest.mark.slow
 
@@ -147,6 +148,22 @@ def test_a_process_that_fails_ends_the_other(tmp_path, failing):
     assert ended[1 - failing][1] == 75
     assert f"process {failing} failed at step " in ended[1 - failing][0]
     assert "the disk is gone" in ended[1 - failing][0]
+
+
+@pytest.mark.parametrize(
+    ("process", "reason"),
+    [(0, "the coordination service of process 0 failed"), (1, "process 0 was lost; ")],
+)
+def test_a_coordination_service_that_fails_ends_every_process(monkeypatch, process, reason):
+    class Failing:
+        def key_value_set(self, *arguments, **options):
+            raise RuntimeError("UNAVAILABLE")
+
+    reasons = []
+    monkeypatch.setattr(Peers, "beat", 0.0)
+    monkeypatch.setattr(Peers, "end", lambda self, reason: reasons.append(reason))
+    Peers(Failing(), process, 2)._watch()
+    assert [text.startswith(reason) for text in reasons] == [True]
 
 
 def test_finetune_that_fails_before_training_ends_the_other_process(tmp_path):
