@@ -52,6 +52,7 @@ class Peers:
         self._stopped = threading.Event()
         self._seen = {n: ("", time.monotonic()) for n in range(processes) if n != process}
         self._beats = 0
+        self._failure = ""
         self.step = 0
         """Number of updates made, for the message of the others if this process is lost."""
 
@@ -75,6 +76,7 @@ class Peers:
 
     def _fail(self, reason: str) -> None:
         self._stopped.set()
+        self._failure = reason
         with contextlib.suppress(Exception):  # another process failed first
             self._client.key_value_set(
                 _ENDED, f"{self._process} failed at step {self.step}: {reason}"
@@ -143,6 +145,9 @@ class Peers:
         """
         if not self._ending.acquire(blocking=False):
             return
+        if self._failure:  # the others ended before this process, which may not have said why
+            os.write(sys.stderr.fileno(), f"contrastive: {self._failure}\n".encode())
+            os._exit(1)
         message = (
             f"contrastive: {reason}, and process {self._process} ends too. All saved checkpoints "
             "are intact; start all processes again with the same command to resume\n"
