@@ -157,7 +157,10 @@ def test_another_config_is_told_by_the_flag_that_was_changed(
     with pytest.raises(FolderError) as error, in_flags(), claimed(tmp_path / "run", other, {}):
         pass
     _, *told, last = str(error.value).split("\n")
-    assert len(told) == len(differences(one, other)) > 0
+    changed = {flag_of(line.partition(": ")[0]) for line in differences(one, other)}
+    named = [line.strip().partition(": ")[0] for line in told]
+    assert len(named) == len(set(named)) > 0
+    assert set(named) == changed
     assert any(line.startswith("  ") and flag in line.partition(": ")[0] for line in told)
     assert all("--" in line.partition(": ")[0] for line in told)
     assert last.startswith(
