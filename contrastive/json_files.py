@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,10 +61,8 @@ def parse_json(content: bytes, kind: type[T] | Any, where: str, *, remedy: str) 
     Raises:
       FolderError: If the contents are not of this type; the message names the field.
     """
-    try:
+    with _naming(where, remedy):
         return _adapter(kind).validate_json(content.removeprefix(_BYTE_ORDER_MARK), strict=True)
-    except pydantic.ValidationError as error:
-        raise FolderError(f"{where}: {_first_problem(error)}; {remedy}") from None
 
 
 def checked(value: Any, kind: type[T] | Any, where: str, *, remedy: str) -> T:
@@ -81,10 +80,8 @@ def checked(value: Any, kind: type[T] | Any, where: str, *, remedy: str) -> T:
     Raises:
       FolderError: If the value is not of this type; the message names the field.
     """
-    try:
+    with _naming(where, remedy):
         return _adapter(kind).validate_python(value, strict=True)
-    except pydantic.ValidationError as error:
-        raise FolderError(f"{where}: {_first_problem(error)}; {remedy}") from None
 
 
 def read_json_lines(path: Path, kind: type[T] | Any) -> Iterator[tuple[int, T | FolderError]]:
@@ -110,6 +107,15 @@ def read_json_lines(path: Path, kind: type[T] | Any) -> Iterator[tuple[int, T | 
                 yield number, parse_json(line, kind, f"{path}:{number}", remedy="remove the line")
             except FolderError as error:
                 yield number, error
+
+
+@contextlib.contextmanager
+def _naming(where: str, remedy: str) -> Iterator[None]:
+    """Context whose validation errors name the file, and what the user can do about it."""
+    try:
+        yield
+    except pydantic.ValidationError as error:
+        raise FolderError(f"{where}: {_first_problem(error)}; {remedy}") from None
 
 
 @functools.lru_cache(maxsize=64)

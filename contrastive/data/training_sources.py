@@ -17,8 +17,8 @@ class TrainingSource:
     """A training source.
 
     Attributes:
-      examples: Its examples.
-      rules: How groups are drawn from it.
+      examples: The examples of the source.
+      rules: Rules for drawing groups from the examples.
       weight: Share of the queries, relative to the other sources.
       batch_size: Number of queries of a homogeneous batch; None for that of the run.
     """

@@ -141,7 +141,7 @@ class Peers:
         """Ends this process, whatever it is doing, with a sentence.
 
         Args:
-          reason: Which process was lost or failed, and when.
+          reason: A clause that names the process that was lost or failed, and its step.
         """
         if not self._ending.acquire(blocking=False):
             return

@@ -72,7 +72,7 @@ def model_card(model: PretrainedModel, training: Training | None = None) -> str:
 
     Args:
       model: The model; its weights are not used.
-      training: How it was trained; None if unknown.
+      training: Facts about the training; None if they are not known.
 
     Returns:
       Markdown, with the metadata that the Hugging Face Hub reads.

@@ -43,7 +43,7 @@ class ModuleEntry(_Fields):
 
 
 class PoolingFile(_Fields):
-    """config.json of a pooling module."""
+    """The fields of the config.json of a pooling module."""
 
     pooling_mode: str | list[str] | None = None
     include_prompt: bool | None = None
@@ -58,7 +58,7 @@ class PoolingFile(_Fields):
 
 
 class PromptsFile(_Fields):
-    """config_sentence_transformers.json."""
+    """The fields of config_sentence_transformers.json."""
 
     prompts: dict[str, str] | None = None
     default_prompt_name: str | None = None
@@ -71,7 +71,7 @@ class PromptsFile(_Fields):
 
 
 class TextFile(_Fields):
-    """sentence_bert_config.json and its older names."""
+    """The fields of sentence_bert_config.json, which had other names in older folders."""
 
     max_seq_length: PositiveInt | None = None
     do_lower_case: bool | None = None
@@ -84,19 +84,19 @@ class SpecialToken(_Fields):
 
 
 class TokenizerFile(_Fields):
-    """tokenizer_config.json."""
+    """The fields of tokenizer_config.json."""
 
     model_max_length: Annotated[int | float, Field(gt=0)] | None = None
 
 
 class ShardIndex(_Fields):
-    """model.safetensors.index.json."""
+    """The fields of model.safetensors.index.json."""
 
     weight_map: dict[str, PathInside] = Field(default_factory=dict)
 
 
 class OurFile(pydantic.BaseModel):
-    """contrastive.json, which has what no file of another library has.
+    """The fields of contrastive.json, which has what no file of another library has.
 
     Attributes:
       query_length: Maximum number of tokens per query.

@@ -171,7 +171,7 @@ class Term(Config):
     """One term of a sum: a loss and its weight."""
 
     loss: Loss
-    """The loss."""
+    """The loss of this term."""
     weight: PositiveFloat = 1.0
     """Factor by which the loss is multiplied."""
 

@@ -31,8 +31,8 @@ class Comparison(NamedTuple):
     """A query with its first documents by two settings.
 
     Attributes:
-      query: The text.
-      rankings: Those of the best and of the worst setting.
+      query: Text of the query.
+      rankings: The rankings of the best and of the worst setting.
     """
 
     query: str
